@@ -1,0 +1,135 @@
+"""The LiDB file: safetensors with everything a stranger needs in its metadata.
+
+    tensors   A_train (L, a, r), B_train (L, r, b); after a full-space finetune also A_full, B_full (flat)
+    metadata  format, version, the packed target table and its digest, basis (kind, algorithm, a, b, seed, probe),
+              facts (trigger phrase, base, how made, steps, seed, final loss), a JPEG thumbnail, modelspec.* and ss_*
+
+Loading trusts nothing: every size is checked against the declared table before a tensor is read.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .basis import ALGORITHM, Basis
+from .targets import TargetTable
+from .value import Facts, LiDB
+
+FORMAT = "hyperdreambooth.lidb"
+VERSION = 1
+MAX_FILE_BYTES = 1 << 30
+MAX_RANK = 256
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def save_lidb(path: str | Path, lidb: LiDB, dtype: str = "float32") -> int:
+    """Write an identity; float32 is exact, float16 halves the file.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        ValueError: unknown dtype, or numbers that float16 cannot hold.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"A LiDB file is float32 or float16, not {dtype!r}.")
+    tensors = {"A_train": lidb.A_train, "B_train": lidb.B_train}
+    if lidb.full_rank:
+        tensors |= {"A_full": lidb.A_full, "B_full": lidb.B_full}
+    tensors = {name: t.to("cpu", DTYPES[dtype]).contiguous() for name, t in tensors.items()}
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise ValueError("This identity holds numbers too large for float16. Save it as float32.")
+    facts = asdict(lidb.facts)
+    thumbnail = facts.pop("thumbnail")
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "table": lidb.table.pack(),
+        "table_digest": lidb.table.digest,
+        "basis": json.dumps(
+            {"kind": "random", "algorithm": ALGORITHM, "a": lidb.basis.a, "b": lidb.basis.b, "seed": lidb.basis.seed}
+        ),
+        "basis_probe": json.dumps([round(v, 6) for v in lidb.basis.probe(lidb.table)]),
+        "rank": json.dumps({"inside": lidb.rank, "frozen": lidb.frozen_rank, "full": lidb.full_rank}),
+        "facts": json.dumps(facts),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{lidb.facts.base}/lidb",
+        "modelspec.title": Path(path).stem,
+        "modelspec.trigger_phrase": lidb.facts.trigger,
+        "ss_network_module": "hyperdreambooth.lidb",
+        "ss_network_dim": str(lidb.rank + lidb.full_rank),
+    }
+    if thumbnail:
+        metadata["modelspec.thumbnail"] = "data:image/jpeg;base64," + b64encode(thumbnail).decode("ascii")
+    partial = Path(f"{path}.partial")
+    save_file(tensors, partial, metadata=metadata)
+    partial.replace(path)
+    return Path(path).stat().st_size
+
+
+def load_lidb(path: str | Path) -> LiDB:
+    """Read an identity.
+
+    Raises:
+        ValueError: one sentence saying what the file is instead, and what to do; nothing is half-loaded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no LiDB file at {path.name!r}; it was moved or renamed. Refresh the list and choose again.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size / 2**20:.0f} MB; no LiDB is larger than 1024 MB. Choose another file.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return _read(path.name, file, file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path.name} is not a readable safetensors file ({error}); it is truncated or of another kind. "
+            "Copy it again from where it came."
+        ) from error
+
+
+def _read(name: str, file, metadata: dict[str, str]) -> LiDB:
+    if metadata.get("format") != FORMAT:
+        kind = "a LoRA (use the Load LoRA node)" if any("lora" in key for key in file.keys()) else "some other model"
+        raise ValueError(f"{name} is not a LiDB but {kind}. Choose a file that Save LiDB wrote.")
+    if metadata.get("version") != str(VERSION):
+        raise ValueError(
+            f"{name} has LiDB format version {metadata.get('version')!r}, this extension reads version {VERSION}. "
+            "Update the extension, or save the identity again with this version."
+        )
+    try:
+        table = TargetTable.unpack(metadata["table"])
+        form = json.loads(metadata["basis"])
+        if form["kind"] != "random" or form["algorithm"] != ALGORITHM:
+            raise ValueError(f"its basis is of kind {form['kind']!r}, algorithm {form['algorithm']!r}")
+        basis = Basis(a=int(form["a"]), b=int(form["b"]), seed=int(form["seed"]))
+        probe = [float(v) for v in json.loads(metadata["basis_probe"])]
+        ranks = {key: int(json.loads(metadata["rank"])[key]) for key in ("inside", "frozen", "full")}
+        facts = Facts(**json.loads(metadata["facts"]), thumbnail=_thumbnail(metadata))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}'s description is damaged or from another version ({error}). Save the identity again.") from error
+    if table.digest != metadata.get("table_digest"):
+        raise ValueError(f"{name}'s list of layers does not match its own digest; the file is damaged. Copy it again.")
+    if not (0 <= ranks["frozen"] <= ranks["inside"] <= MAX_RANK and 0 <= ranks["full"] <= MAX_RANK):
+        raise ValueError(f"{name} declares ranks {ranks}, which cannot be. The file is damaged; copy it again.")
+    shapes = {"A_train": [len(table), basis.a, ranks["inside"]], "B_train": [len(table), ranks["inside"], basis.b]}
+    if ranks["full"]:
+        shapes["A_full"] = [sum(t.in_features for t in table) * ranks["full"]]
+        shapes["B_full"] = [sum(t.out_features for t in table) * ranks["full"]]
+    found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}
+    if found != shapes:
+        raise ValueError(f"{name} holds {found} where its description asks for {shapes}. The file is damaged; copy it again.")
+    basis.check_fits(table)
+    basis.check_probe(table, probe)
+    tensors = {key: file.get_tensor(key).float() for key in shapes}
+    return LiDB(table, basis, **tensors, frozen_rank=ranks["frozen"], full_rank=ranks["full"], facts=facts)
+
+
+def _thumbnail(metadata: dict[str, str]) -> bytes:
+    data = metadata.get("modelspec.thumbnail", "")
+    return b64decode(data.rpartition(",")[2]) if data else b""
