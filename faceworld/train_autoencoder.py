@@ -1,0 +1,98 @@
+"""Train the miniature autoencoder on rendered pictures.
+
+    python -m hyperdreambooth faceworld autoencoder --data DIR --out autoencoder.safetensors --minutes 30
+
+DIR holds ``x.npy`` (N, 128, 128, 3) uint8 and, with ``--pull``, ``latents.npy`` (N, 8, 16, 16): latents of an earlier
+autoencoder to stay near to, so that a base model trained on those stays valid.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from .autoencoder import SlimTAESD
+from .muon import Muon
+
+CROP = 64
+HELD_OUT = 256
+
+
+def picture_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """L1 + gradients + coarse L1; (N, 3, H, W) in 0..1."""
+    pool = torch.nn.functional.avg_pool2d
+    edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
+    return (y - x).abs().mean() + 0.8 * edges + (y - x).pow(2).mean() + 0.4 * (pool(y, 4) - pool(x, 4)).abs().mean()
+
+
+def psnr(model: SlimTAESD, pictures: np.ndarray) -> float:
+    """Mean PSNR in dB over uint8 pictures (N, 128, 128, 3)."""
+    values = []
+    with torch.no_grad():
+        for i in range(0, len(pictures), 16):
+            x = torch.from_numpy(pictures[i : i + 16].copy()).permute(0, 3, 1, 2).float() / 255
+            error = (model.decode(model.encode(x)).clamp(0, 1) - x).pow(2).mean((1, 2, 3))
+            values += (-10 * error.log10()).tolist()
+    return float(np.mean(values))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pull", type=float, default=0.0, help="weight of staying near DIR/latents.npy")
+    parser.add_argument("--init", type=Path, help="continue from this file")
+    args = parser.parse_args(argv)
+    pictures = np.load(args.data / "x.npy", mmap_mode="r")
+    latents = np.load(args.data / "latents.npy", mmap_mode="r") if args.pull else None
+    count = len(pictures) - HELD_OUT
+    rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
+    with torch.random.fork_rng():
+        torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
+        model = SlimTAESD()
+    if args.init:
+        model.load_state_dict(load_file(args.init))
+    edge = ("encoder.0.", "encoder.14.", "decoder.1.", "decoder.19.")
+    optimizer = Muon(dict(model.named_parameters()), args.lr, adam_names=edge)
+    started, step, recent = time.time(), 0, []
+    while (done := (time.time() - started) / 60 / args.minutes) < 1:
+        index = np.sort(rng.choice(count, args.batch, replace=False))
+        # crops on the latent grid, centred on the face more often than not
+        top, left = (int(np.clip(round(rng.normal(m, 2.2)), 0, 8)) * 8 for m in (3.5, 4.0))
+        crop = np.ascontiguousarray(pictures[index, top : top + CROP, left : left + CROP])
+        x = torch.from_numpy(crop).permute(0, 3, 1, 2).float() / 255
+        z = model.encode(x)
+        spread = z.detach().pow(2).mean().sqrt()
+        noise = torch.randn(z.shape, generator=stream) * spread * 0.08 * torch.rand(len(z), 1, 1, 1, generator=stream)
+        loss = picture_loss(model.decode(z + noise), x)
+        if latents is not None:
+            near = torch.from_numpy(latents[index, :, top // 8 : (top + CROP) // 8, left // 8 : (left + CROP) // 8].astype(np.float32))
+            inner = slice(1, -1)  # the crop's border lacks the context its latents had
+            loss = loss + args.pull * (z - near)[..., inner, inner].pow(2).mean()
+        else:
+            loss = loss + 1e-3 * z.pow(2).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step(args.lr * min(1, (step + 1) / 50) * (1 if done < 0.4 else max(0.02, (1 - done) / 0.6)))
+        step += 1
+        recent.append(loss.item())
+        if step % 200 == 0:
+            note = f" psnr {psnr(model, pictures[count : count + 32]):.2f} dB" if step % 1000 == 0 else ""
+            print(f"step {step} {done:.0%} loss {np.mean(recent[-200:]):.4f}{note}", flush=True)
+        if step % 1000 == 0:
+            _save(model, args.out)
+    _save(model, args.out)
+    print(f"held-out psnr {psnr(model, pictures[count:]):.2f} dB after {step * args.batch} crops", flush=True)
+
+
+def _save(model: SlimTAESD, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial)
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""One picture of a face -> a LiDB vector: encoder, decoder, checkpoint, losses, training. No host in here."""

@@ -1,0 +1,95 @@
+"""The HyperNetwork (paper, section 4.2): a ViT looks at the face once; a transformer decoder over one token per target
+layer predicts that layer's numbers, refined over ``s`` steps from zero."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from torch import nn
+from transformers import ViTConfig, ViTModel
+
+HEAD_STD = 1e-3
+
+
+@dataclass(frozen=True)
+class HyperNetConfig:
+    """Every size of a HyperNet; stored in its checkpoint. ``numbers`` is a + b, ``layers`` the target layers."""
+
+    image_size: int
+    patch_size: int
+    encoder_width: int
+    encoder_depth: int
+    encoder_heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+    refinements: int
+    layers: int
+    numbers: int
+
+
+class HyperNet(nn.Module):
+    """Pictures -> identities.
+
+    Buffers: ``mean (L, a+b)``, the mean identity, and ``scale (L, 1)``; the network's output is a normalised deviation
+    from the mean, so that every layer counts alike.
+    """
+
+    def __init__(self, config: HyperNetConfig):
+        super().__init__()
+        self.config = c = config
+        self.encoder = ViTModel(
+            ViTConfig(
+                hidden_size=c.encoder_width,
+                num_hidden_layers=c.encoder_depth,
+                num_attention_heads=c.encoder_heads,
+                intermediate_size=4 * c.encoder_width,
+                image_size=c.image_size,
+                patch_size=c.patch_size,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            ),
+            add_pooling_layer=False,
+        )
+        self.face_in = nn.Linear(c.encoder_width, c.decoder_width)
+        self.weights_in = nn.Linear(c.numbers, c.decoder_width)
+        self.layer_embedding = nn.Parameter(torch.randn(c.layers, c.decoder_width) * 0.02)
+        layer = nn.TransformerDecoderLayer(
+            c.decoder_width, c.decoder_heads, 4 * c.decoder_width, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.decoder = nn.TransformerDecoder(layer, c.decoder_depth, norm=nn.LayerNorm(c.decoder_width))
+        self.head = nn.Linear(c.decoder_width, c.numbers)
+        nn.init.normal_(self.head.weight, std=HEAD_STD)  # zero would be a saddle: both factors' gradients vanish
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("mean", torch.zeros(c.layers, c.numbers))
+        self.register_buffer("scale", torch.ones(c.layers, 1))
+
+    def look(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, S, S) in 0..1 -> face tokens (N, T, width).
+
+        Raises:
+            ValueError: pictures of another size.
+        """
+        S = self.config.image_size
+        if pictures.shape[1:] != (3, S, S):
+            raise ValueError(f"This HyperNet looks at pictures (N, 3, {S}, {S}), got {tuple(pictures.shape)}.")
+        return self.encoder(pixel_values=pictures * 2 - 1).last_hidden_state
+
+    def refine(self, face: torch.Tensor) -> torch.Tensor:
+        """Face tokens (N, T, width) -> normalised deviation from the mean identity (N, L, a+b)."""
+        memory = self.face_in(face)
+        theta = face.new_zeros(face.shape[0], self.config.layers, self.config.numbers)
+        layers = repeat(self.layer_embedding, "l d -> n l d", n=face.shape[0])
+        for _ in range(self.config.refinements):
+            theta = theta + self.head(self.decoder(layers + self.weights_in(theta), memory))
+        return theta
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, S, S) in 0..1 -> identities (N, L, a+b)."""
+        return self.mean + self.scale * self.refine(self.look(pictures))
+
+    @torch.no_grad()
+    def predict(self, photos: torch.Tensor) -> torch.Tensor:
+        """Several photos (P, 3, S, S) of one person -> one identity (L, a+b), from all face tokens side by side."""
+        tokens = rearrange(self.look(photos), "p t d -> 1 (p t) d")
+        return (self.mean + self.scale * self.refine(tokens))[0]

@@ -1,0 +1,85 @@
+"""*Apply LiDB to Model*: the identity as low-rank patches on clones of MODEL and CLIP."""
+
+import comfy.sd
+from comfy_api.latest import io
+
+from ..lidb.lora import to_lora
+from ..lidb.value import LiDB
+from .host import HostModel
+from .wire import CATEGORY, LidbWire
+
+
+def check_base(lidb: LiDB, model, clip) -> None:
+    """Raise ValueError if the identity was made for another base model."""
+    shapes = {name: (m.in_features, m.out_features) for name, m in HostModel(model, clip).linears().items()}
+    missing = [t.name for t in lidb.table if shapes.get(t.name) != (t.in_features, t.out_features)]
+    if missing:
+        base = type(model.model.model_config).__name__
+        raise ValueError(
+            f"This LiDB was made for {lidb.facts.base or 'another base'} ({lidb.table.describe()}), but the connected model is "
+            f"{base}, where {len(missing)} of its {len(lidb.table)} layers are missing or of another size. Load the "
+            "checkpoint the LiDB was made for, or predict the LiDB again with a HyperNet for this one."
+        )
+
+
+def apply_lidb(model, clip, lidb: LiDB, strength_model: float, strength_clip: float):
+    """Patched clones of MODEL and CLIP, through the very path a LoRA file takes.
+
+    A strength of 0 and a neutral identity add no patch at all.
+
+    Raises:
+        ValueError: the identity belongs to another base model.
+    """
+    check_base(lidb, model, clip)
+    if lidb.rank + lidb.full_rank == 0:
+        return model.clone(), clip.clone()
+    lora = to_lora(lidb)
+    unet = {key: value for key, value in lora.items() if key.startswith("lora_unet")}
+    text = {key: value for key, value in lora.items() if not key.startswith("lora_unet")}
+    model = comfy.sd.load_lora_for_models(model, None, unet, strength_model, 0)[0] if strength_model else model.clone()
+    clip = comfy.sd.load_lora_for_models(None, clip, text, 0, strength_clip)[1] if strength_clip and text else clip.clone()
+    return model, clip
+
+
+class ApplyLiDB(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HDB_ApplyLiDB",
+            display_name="Apply LiDB to Model",
+            category=CATEGORY,
+            description="Patches clones of the diffusion model and its text encoder with a person's LiDB. The trigger phrase "
+            "output is what the prompt must contain for the person to appear.",
+            search_aliases=["hyperdreambooth", "apply identity", "personalize", "face"],
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model to personalise. It is cloned, never changed."),
+                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint. It is cloned, never changed."),
+                LidbWire.Input("lidb", tooltip="The person, from Predict LiDB, Rank-Relaxed Finetune or Load LiDB."),
+                io.Float.Input(
+                    "strength_model",
+                    default=1.0,
+                    min=-4.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="How strongly the person acts on the diffusion model. 1 as predicted, 0 leaves the model as it is.",
+                ),
+                io.Float.Input(
+                    "strength_clip",
+                    default=1.0,
+                    min=-4.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="How strongly the person acts on the text encoder. 1 as predicted, 0 leaves it as it is.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The personalised diffusion model."),
+                io.Clip.Output(display_name="clip", tooltip="The personalised text encoder: encode your prompts with this one."),
+                io.String.Output(display_name="trigger", tooltip="The words that call the person, e.g. \"[V] face\"."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, lidb, strength_model, strength_clip):
+        model, clip = apply_lidb(model, clip, lidb, strength_model, strength_clip)
+        return io.NodeOutput(model, clip, lidb.facts.trigger)

@@ -1,0 +1,154 @@
+"""*Rank-Relaxed Finetune*: sharpen a predicted person on the reference pictures, inside the running host."""
+
+import comfy.model_management as mm
+import comfy.utils
+import latent_preview
+import torch
+from comfy_api.latest import io
+
+from ..lidb.basis import Basis
+from ..lidb.finetune import SPACES, FinetuneSettings, finetune
+from ..lidb.residual import Residuals
+from ..lidb.value import Facts, LiDB
+from .apply_lidb import check_base
+from .host import HostModel
+from .pictures import MIN_FACE_PIXELS, jpeg_thumbnail, resize
+from .reference_loss import ReferenceLoss
+from .wire import CATEGORY, LidbWire, LossMapWire
+
+PREVIEW_EVERY = 5
+MAX_SIDE = 1024
+DEFAULT_TRIGGER = "[V] face"
+
+
+def fit_to_model(image: torch.Tensor, resolution: int) -> torch.Tensor:
+    """Bring reference pictures (N, H, W, C) to the training size, (N, H', W', 3) with sides divisible by 8.
+
+    Args:
+        resolution: the shorter side in pixels; 0 keeps the picture's size, limited to 1024.
+
+    Raises:
+        ValueError: the picture is too small to show a face.
+    """
+    H, W = image.shape[1:3]
+    if min(H, W) < MIN_FACE_PIXELS:
+        raise ValueError(f"The reference picture has only {W} x {H} pixels; at least {MIN_FACE_PIXELS} x {MIN_FACE_PIXELS} are needed.")
+    scale = resolution / min(H, W) if resolution else min(1.0, MAX_SIDE / max(H, W))
+    height, width = (max(8, int(round(side * scale)) // 8 * 8) for side in (H, W))
+    return resize(image[..., :3], height, width)
+
+
+def starting_basis(table) -> Basis:
+    """The basis of an identity that begins from nothing: the paper's a=100, b=50 where the layers are wide enough."""
+    return Basis(a=min(100, min(t.in_features for t in table)), b=min(50, min(t.out_features for t in table)))
+
+
+def run_finetune(model, clip, vae, image, start: LiDB | None, settings: FinetuneSettings, batch: int, prompt: str, resolution: int):
+    """Finetune on the host's modules; nothing of the host is changed, also after an interruption or an error.
+
+    Returns:
+        (LiDB, losses per step).
+    """
+    image = fit_to_model(image, resolution)
+    host = HostModel(model, clip, vae)
+    if start is None:
+        start = LiDB.zeros(host.table, starting_basis(host.table), facts=Facts(trigger=DEFAULT_TRIGGER, base=host.base))
+        start = start.with_facts(thumbnail=jpeg_thumbnail(image[0]))
+    check_base(start, model, clip)
+    if start.facts.trigger not in prompt:
+        raise ValueError(
+            f"The prompt {prompt!r} does not contain the trigger phrase {start.facts.trigger!r}, so the person would be "
+            f"learned under other words. Write the phrase into the prompt, e.g. \"a photo of a {start.facts.trigger}\"."
+        )
+    x0 = host.encode_image(image)
+    bar = comfy.utils.ProgressBar(settings.steps)
+    factors = model.model.latent_format.latent_rgb_factors
+    previewer = latent_preview.Latent2RGBPreviewer(factors, model.model.latent_format.latent_rgb_factors_bias) if factors else None
+    with host.training((batch, *x0.shape[1:])), Residuals(host.modules) as residuals:
+        loss = ReferenceLoss(host, residuals, x0, prompt, batch, settings.steps, settings.seed)
+
+        def on_step(step: int, ranks) -> None:
+            mm.throw_exception_if_processing_interrupted()
+            picture = None
+            if previewer and (step % PREVIEW_EVERY == 0 or step == settings.steps):
+                with torch.no_grad():
+                    latent = loss.preview(ranks.factors())
+                picture = ("JPEG", previewer.decode_latent_to_preview(model.model.process_latent_out(latent)), 256)
+            bar.update_absolute(step, settings.steps, picture)
+
+        mm.throw_exception_if_processing_interrupted()
+        return finetune(start, loss, settings, host.device, on_step)
+
+
+class RankRelaxedFinetune(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HDB_RankRelaxedFinetune",
+            display_name="Rank-Relaxed Finetune",
+            category=CATEGORY,
+            description="Sharpens a person on the reference picture: the prediction stays and a few more ranks are trained "
+            "beside it, 40 iterations in the paper. Without a LiDB it starts from zero and works on any Stable Diffusion "
+            "checkpoint, no HyperNet needed.",
+            search_aliases=["hyperdreambooth", "train face", "dreambooth", "train lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="The un-personalised model. It is not changed; LoRAs applied to it count as part of it."),
+                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint."),
+                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint; it encodes the reference picture."),
+                io.Image.Input("image", tooltip="The face: the crop from Predict LiDB, or several photos of one person as a batch."),
+                LidbWire.Input(
+                    "lidb",
+                    optional=True,
+                    tooltip="Where to start: a prediction, or an earlier finetune to continue. Unconnected: from zero.",
+                ),
+                io.Int.Input("steps", default=40, min=1, max=2000, tooltip="Iterations. The paper uses 40; more is sharper but stiffer."),
+                io.Int.Input("rank", default=4, min=1, max=64, tooltip="How many ranks are added to the prediction (rank relaxation)."),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.01,
+                    min=1e-5,
+                    max=1.0,
+                    step=1e-4,
+                    round=1e-6,
+                    tooltip="Step size. Too high loses the prompt or breaks the picture, too low changes nothing.",
+                ),
+                io.Int.Input("batch_size", default=4, min=1, max=64, tooltip="Noisy copies of the picture per iteration."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Seeds the noise and the new ranks. The same seed gives the same person.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="a photo of a [V] face",
+                    tooltip="What the reference shows, with the trigger phrase in it.",
+                ),
+                io.Combo.Input(
+                    "space",
+                    options=list(SPACES),
+                    default="basis",
+                    tooltip="basis: the new ranks stay inside the LiDB basis (KBs). full: an ordinary LoRA as in the paper (MBs).",
+                ),
+                io.Int.Input(
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=8,
+                    tooltip="Shorter side of the training picture in pixels; 0 keeps its size. SD 1.5 likes 512.",
+                ),
+            ],
+            outputs=[
+                LidbWire.Output(display_name="lidb", tooltip="The sharpened person."),
+                LossMapWire.Output(display_name="loss_map", tooltip="Loss per iteration, for the stock Plot Loss Graph node."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, vae, image, steps, rank, learning_rate, batch_size, seed, prompt, space, resolution, lidb=None):
+        settings = FinetuneSettings(steps=steps, rank=rank, learning_rate=learning_rate, space=space, seed=seed)
+        lidb, losses = run_finetune(model, clip, vae, image, lidb, settings, batch_size, prompt, resolution)
+        return io.NodeOutput(lidb, {"loss": losses})

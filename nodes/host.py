@@ -1,0 +1,220 @@
+"""The adapter to ComfyUI: from MODEL, CLIP and VAE to named target linears, encoded prompts and a denoising loss.
+
+Nothing else in the project knows how the host stores, loads or runs a model. Facts used here were read from and run on
+ComfyUI 0.30.0; the files are named where they matter.
+"""
+
+import re
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+
+import comfy.ldm.modules.attention as host_attention
+import comfy.lora
+import comfy.model_management as mm
+import torch
+
+from ..lidb.targets import TargetTable, select_targets
+
+_DIFFUSERS_UNET = re.compile(r"lora_unet_(down_blocks|mid_block|up_blocks)_")
+_TEXT = re.compile(r"lora_te[12]?_text_model_encoder_layers_")
+BASIC_ATTENTION_TOKENS = 1024
+
+
+def kohya_names(model, clip) -> dict[str, str]:
+    """Every kohya layer name that the host understands for this pair, mapped to the host's weight key.
+
+    UNet names are the diffusers ones; the text encoder's are ``lora_te_`` (one encoder) or ``lora_te1_``/``lora_te2_``.
+    """
+    unet = comfy.lora.model_lora_keys_unet(model.model, {})
+    names = {name: key for name, key in unet.items() if isinstance(key, str) and _DIFFUSERS_UNET.match(name)}
+    text = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
+    text = {name: key for name, key in text.items() if _TEXT.match(name)}
+    two_encoders = any(key.startswith("clip_g.") for key in text.values()) and any(k.startswith("clip_l.") for k in text.values())
+    names |= {name: key for name, key in text.items() if name.startswith("lora_te_") != two_encoders}
+    return names
+
+
+class HostModel:
+    """One MODEL and CLIP of the host, seen through the eyes of the method.
+
+    Args:
+        model, clip: the host's MODEL and CLIP; they are cloned, never changed.
+        vae: the host's VAE, needed by ``encode_image`` only.
+        preset: a key of ``lidb.targets.PRESETS``.
+
+    Raises:
+        ValueError: the model has no layers that the preset names.
+    """
+
+    def __init__(self, model, clip, vae=None, preset: str = "paper192"):
+        self.model, self.clip, self.vae, self.preset = model, clip, vae, preset
+        self._trained = model
+
+    def linears(self) -> dict[str, torch.nn.Module]:
+        """Kohya name -> the host's linear-like module, for all layers that have one (quantised layers included)."""
+        unet = dict(self._trained.model.named_modules())
+        text = dict(self.clip.cond_stage_model.named_modules())
+        linears = {}
+        for name, key in kohya_names(self._trained, self.clip).items():
+            module = (unet if name.startswith("lora_unet") else text).get(key.removesuffix(".weight"))
+            if hasattr(module, "in_features"):  # the host also lists names of blocks that this model does not have
+                linears[name] = module
+        return linears
+
+    @cached_property
+    def table(self) -> TargetTable:
+        """The target layers of this model."""
+        shapes = {name: (module.in_features, module.out_features) for name, module in self.linears().items()}
+        return select_targets(shapes, self.preset)
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Kohya name -> module of every target layer; inside ``training``, those that are being run."""
+        linears = self.linears()
+        return {name: linears[name] for name in self.table.names}
+
+    @property
+    def base(self) -> str:
+        """The host's name for this architecture, e.g. ``SD15``."""
+        return type(self.model.model.model_config).__name__
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.load_device
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        """IMAGE (N, H, W, 3) in 0..1 -> latents x0 (N, c, h, w) in the model's own scale. Call before ``training``.
+
+        Raises:
+            ValueError: the VAE's latents do not fit the model.
+        """
+        latent = self.vae.encode(image[..., :3])
+        channels = self.model.model.latent_format.latent_channels
+        if latent.ndim != 4 or latent.shape[1] != channels:
+            raise ValueError(
+                f"This VAE makes latents of shape {tuple(latent.shape)}, the model needs (N, {channels}, h, w). "
+                "Connect the VAE that belongs to the checkpoint."
+            )
+        with torch.inference_mode(False):
+            return self.model.model.process_latent_in(latent.clone()).to(self.device, torch.float32)
+
+    @contextmanager
+    def training(self, latent_shape: tuple[int, ...]):
+        """Make the host's modules differentiable with respect to residuals, and leave everything as it was after.
+
+        Inside, gradients are on and ``encode_prompt``, ``encode_prompts`` and ``denoising_loss`` may be called. Solved
+        here: nodes run in inference mode and their tensors cannot be saved for backward; CLIP adds in place; the active
+        attention kernel may have no backward; offloaded weights are not safe under autograd.
+
+        Args:
+            latent_shape: (N, c, h, w) of a training batch, from which the memory to free is estimated.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            model, clip = self.model, self.clip
+            if model.is_dynamic():  # its weights are paged in and out during a forward: reload as an ordinary model
+                model = model.clone(disable_dynamic=True)
+            memory = 3 * model.memory_required([2 * latent_shape[0], *latent_shape[1:]])
+            mm.load_models_gpu([model, clip.patcher], memory_required=memory, force_full_load=True)
+            _own_memory(model.model)
+            _own_memory(clip.cond_stage_model)
+            for layer in clip.cond_stage_model.modules():
+                if type(layer).__name__ == "CLIPLayer":  # comfy/clip_model.py adds to its input in place
+                    for norm in (layer.layer_norm1, layer.layer_norm2):
+                        stack.callback(norm.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:])).remove)
+            stack.callback(setattr, mm, "in_training", mm.in_training)
+            mm.in_training = True
+            stack.callback(setattr, self, "_trained", self.model)
+            self._trained = model
+            yield self
+
+    def encode_prompt(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One prompt -> context (1, T, d) and pooled (1, p), with gradients to the text encoder's residuals."""
+        encoder = self.clip.cond_stage_model
+        encoder.reset_clip_options()
+        if self.clip.layer_idx is not None:
+            encoder.set_clip_options({"layer": self.clip.layer_idx})
+        encoder.set_clip_options({"execution_device": self.clip.patcher.load_device})
+        context, pooled = encoder.encode_token_weights(self.clip.tokenize(prompt))[:2]
+        return context.to(self.device), None if pooled is None else pooled.to(self.device)
+
+    def encode_prompts(self, prompts: list[str]) -> torch.Tensor:
+        """Prompts -> contexts (N, T, d) in one forward, so that each sample may carry its own residual.
+
+        Raises:
+            ValueError: the model has two text encoders, or a prompt is longer than one section or carries weights.
+        """
+        encoder = self.clip.cond_stage_model
+        if not hasattr(encoder, "clip"):
+            raise ValueError(f"Training many identities at once needs a model with one CLIP text encoder, not {self.base}.")
+        sections = [self.clip.tokenize(prompt)[encoder.clip_name] for prompt in prompts]
+        for prompt, tokens in zip(prompts, sections, strict=True):
+            if len(tokens) != 1 or any(weight != 1.0 for _, weight in tokens[0]):
+                raise ValueError(f"The training prompt {prompt!r} is too long or carries (weights); shorten it.")
+        single = getattr(encoder, encoder.clip)
+        single.reset_clip_options()
+        single.set_clip_options({"layer": self.clip.layer_idx, "execution_device": self.clip.patcher.load_device})
+        return single.encode([[token for token, _ in tokens[0]] for tokens in sections])[0].to(self.device)
+
+    @property
+    def sigmas(self) -> torch.Tensor:
+        """The noise levels the model was trained on, ascending (S,)."""
+        return self.model.get_model_object("model_sampling").sigmas
+
+    def denoise(
+        self, x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The model's estimate of x0 (N, c, h, w) from x0 under ``noise`` at level ``sigma (N,)``."""
+        base, N = self._trained.model, x0.shape[0]
+        x = base.model_sampling.noise_scaling(sigma.view(-1, 1, 1, 1), noise.clone(), x0)
+        height, width = (8 * s for s in x0.shape[-2:])
+        conds = base.extra_conds(noise=noise, device=x.device, pooled_output=pooled, width=width, height=height)
+        extra = {k: v.process_cond(batch_size=N, area=None).cond.to(x.device) for k, v in conds.items()}
+        options = {"optimized_attention_override": _differentiable_attention}
+        return base.apply_model(x, sigma, c_crossattn=context.expand(N, -1, -1), transformer_options=options, **extra)
+
+    def denoising_loss(
+        self, x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Squared error of the model's own prediction (eps, v, flow, ...), mean over each sample: (N,).
+
+        The host hands out denoised pictures, whose error is the prediction's times a factor that depends on sigma
+        alone. The factor is asked from the model's sampling object, so every prediction type is weighted as trained.
+        """
+        denoised = self.denoise(x0, noise, sigma, context, pooled)
+        sampling = self._trained.model.model_sampling
+        zero = torch.zeros_like(x0)
+        gain = sampling.calculate_denoised(sigma, zero + 1, zero) - sampling.calculate_denoised(sigma, zero, zero)
+        return ((denoised.float() - x0) / gain).pow(2).mean((1, 2, 3))
+
+
+def _differentiable_attention(_active, q, k, v, heads, *args, **kwargs):
+    """Attention with a backward. On the CPU, plain softmax is faster under autograd than SDPA while it is small."""
+    kwargs.pop("transformer_options", None)
+    small = q.device.type == "cpu" and q.shape[1] <= BASIC_ATTENTION_TOKENS
+    kernel = host_attention.attention_basic if small else host_attention.attention_pytorch
+    return kernel(q, k, v, heads, *args, **kwargs)
+
+
+def _own_memory(root: torch.nn.Module) -> None:
+    """Re-wrap inference tensors as ordinary ones on the same memory: no copy, no change of values.
+
+    A bypass LoRA applied upstream keeps its factors outside the module tree (comfy/weight_adapter/bypass.py).
+    """
+    for module in root.modules():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and tensor.is_inference() and type(tensor) in (torch.Tensor, torch.nn.Parameter):
+                    plain = _view(tensor)
+                    is_parameter = isinstance(tensor, torch.nn.Parameter)
+                    store[name] = torch.nn.Parameter(plain, requires_grad=False) if is_parameter else plain
+        adapter = getattr(getattr(module.__dict__.get("forward"), "__self__", None), "adapter", None)
+        if isinstance(getattr(adapter, "weights", None), tuple):
+            adapter.weights = tuple(_view(w) if torch.is_tensor(w) and w.is_inference() else w for w in adapter.weights)
+
+
+def _view(tensor: torch.Tensor) -> torch.Tensor:
+    data = tensor.detach()
+    empty = torch.empty(0, dtype=data.dtype, device=data.device)
+    return empty.set_(data.untyped_storage(), data.storage_offset(), data.size(), data.stride())

@@ -1,0 +1,101 @@
+"""Pictures on their way in: find the face's square, cut it out, bring it to a size. Shapes are the host's, NHWC 0..1."""
+
+import io
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+
+MIN_FACE_PIXELS = 48
+MASK_MARGIN = 1.6
+"""A face mask or box is widened to this multiple of its larger side, so that hair and chin are inside."""
+
+
+def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict | None = None) -> torch.Tensor:
+    """Cut the square with the face out of every picture.
+
+    Args:
+        image: (N, H, W, C) in 0..1; only the first three channels are used.
+        mask: (N or 1, H, W), white on the face.
+        box: ``{"x", "y", "width", "height"}`` in pixels, or a list with one such box.
+
+    Returns:
+        (N, S, S, 3). Without mask or box: the largest centred square. Squares of different size are brought to the
+        first one's.
+
+    Raises:
+        ValueError: fewer than 48 pixels across the face, an empty mask, or a box outside the picture.
+    """
+    image = image[..., :3]
+    N, H, W = image.shape[:3]
+    if isinstance(box, list):
+        if not box:
+            raise ValueError("The bounding box list is empty: no face was found. Use another picture, or leave the box unconnected.")
+        box = box[0]
+    crops = []
+    for i in range(N):
+        if mask is not None:
+            square = _around(*_mask_box(mask[min(i, mask.shape[0] - 1)], H, W), H, W)
+        elif box is not None:
+            square = _around(*_checked_box(box, H, W), H, W)
+        else:
+            side = min(H, W)
+            square = ((H - side) // 2, (W - side) // 2, side)
+        top, left, side = square
+        if side < MIN_FACE_PIXELS:
+            raise ValueError(
+                f"The face's square is only {side} x {side} pixels (picture {W} x {H}); at least "
+                f"{MIN_FACE_PIXELS} x {MIN_FACE_PIXELS} are needed. Use a larger picture or a larger mask."
+            )
+        crops.append(image[i : i + 1, top : top + side, left : left + side])
+    return torch.cat([resize(crop, crops[0].shape[1], crops[0].shape[1]) for crop in crops])
+
+
+def _mask_box(mask: torch.Tensor, H: int, W: int) -> tuple[float, float, float, float]:
+    if mask.shape != (H, W):
+        mask = rearrange(resize(rearrange(mask, "h w -> 1 h w 1"), H, W), "1 h w 1 -> h w")
+    rows, columns = (mask > 0.5).any(1).nonzero(), (mask > 0.5).any(0).nonzero()
+    if not len(rows):
+        raise ValueError("The mask is empty, so there is no face to cut out. Paint the face white, or leave the mask unconnected.")
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return left, top, right - left, bottom - top
+
+
+def _checked_box(box: dict, H: int, W: int) -> tuple[float, float, float, float]:
+    x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
+    if width <= 0 or height <= 0 or x >= W or y >= H or x + width <= 0 or y + height <= 0:
+        raise ValueError(f"The bounding box {box} lies outside the picture of {W} x {H} pixels. Choose a box around the face.")
+    return x, y, width, height
+
+
+def _around(x: float, y: float, width: float, height: float, H: int, W: int) -> tuple[int, int, int]:
+    """The square around a box, widened by the margin and pushed inside the picture: (top, left, side)."""
+    side = int(min(H, W, round(max(width, height) * MASK_MARGIN)))
+    left = int(min(max(round(x + width / 2 - side / 2), 0), W - side))
+    top = int(min(max(round(y + height / 2 - side / 2), 0), H - side))
+    return top, left, side
+
+
+def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Antialiased bilinear resize, NHWC; a picture of that size comes back untouched."""
+    if image.shape[1:3] == (height, width):
+        return image
+    resized = torch.nn.functional.interpolate(
+        rearrange(image, "n h w c -> n c h w").float(), size=(height, width), mode="bilinear", antialias=True
+    )
+    return rearrange(resized, "n c h w -> n h w c").clamp(0, 1)
+
+
+def to_pil(image: torch.Tensor) -> Image.Image:
+    """One picture (H, W, 3) in 0..1."""
+    return Image.fromarray((image.detach().cpu().float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy().astype(np.uint8))
+
+
+def jpeg_thumbnail(image: torch.Tensor, side: int = 64) -> bytes:
+    """A small JPEG of one picture (H, W, 3), about 1.5 KB."""
+    buffer = io.BytesIO()
+    picture = to_pil(image)
+    picture.thumbnail((side, side))
+    picture.save(buffer, "JPEG", quality=70)
+    return buffer.getvalue()
