@@ -1,0 +1,31 @@
+"""Command line: ``hyperdreambooth VERB``. One module per verb, imported when it is asked for."""
+
+import argparse
+import importlib
+import sys
+
+VERBS = {
+    "demo": "run the main job on the embedded default and leave a picture sheet in output/demo",
+    "doctor": "say what is installed and what will work; --install-host installs a private ComfyUI",
+    "faceworld": "remake the embedded default: autoencoder, export",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one verb; wrong input ends with one sentence and exit status 2."""
+    parser = argparse.ArgumentParser(prog="hyperdreambooth", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    argv = sys.argv[1:] if argv is None else argv
+    asked = argv[0] if argv and argv[0] in VERBS else None
+    for verb, summary in VERBS.items():
+        sub = verbs.add_parser(verb, help=summary, add_help=verb != "faceworld")
+        if verb == asked:
+            module = importlib.import_module(f".{verb}", __name__)
+            module.add_arguments(sub)
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.verb != "faceworld":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        importlib.import_module(f".{args.verb}", __name__).run(args, rest)
+    except ValueError as error:
+        sys.exit(f"hyperdreambooth {args.verb}: {error}")

@@ -38,7 +38,12 @@ class Down(nn.Module):
 class SlimTAESD(nn.Module):
     """Pictures in 0..1 <-> latents; ``widths`` are the channels at 128, 64, 32 and 16 pixels."""
 
-    def __init__(self, widths: tuple[int, int, int, int] = (24, 48, 64, 64), encoder_blocks=(0, 1, 2, 3), decoder_blocks=(0, 2, 3, 3)):
+    def __init__(
+        self,
+        widths: tuple[int, int, int, int] = (24, 48, 64, 64),
+        encoder_blocks=(0, 1, 2, 3),
+        decoder_blocks=(0, 2, 3, 3),
+    ):
         super().__init__()
         self.widths, self.encoder_blocks, self.decoder_blocks = widths, encoder_blocks, decoder_blocks
         encoder, decoder = {}, {}
@@ -52,7 +57,10 @@ class SlimTAESD(nn.Module):
         for start, count, width in zip((18, 13, 8, 3), decoder_blocks, widths, strict=True):
             decoder |= {start + k: Block(width) for k in range(count)}
         decoder |= {7: nn.Conv2d(w16, w32, 3, padding=1, bias=False)}
-        decoder |= {12: nn.Conv2d(w32, w64, 3, padding=1, bias=False), 17: nn.Conv2d(w64, w128, 3, padding=1, bias=False)}
+        decoder |= {
+            12: nn.Conv2d(w32, w64, 3, padding=1, bias=False),
+            17: nn.Conv2d(w64, w128, 3, padding=1, bias=False),
+        }
         decoder[19] = nn.Conv2d(w128, 3, 3, padding=1)
         self.encoder = nn.ModuleDict({str(k): encoder[k] for k in sorted(encoder)})
         self.decoder = nn.ModuleDict({str(k): decoder[k] for k in sorted(decoder)})
@@ -84,7 +92,10 @@ class SlimTAESD(nn.Module):
     def to_taesd(self) -> dict[str, torch.Tensor]:
         """The same function as the host's ``TAESD`` state dict (comfy/taesd/taesd.py), keys without prefix."""
         state = {"vae_scale": torch.tensor(VAE_SCALE), "vae_shift": torch.tensor(0.0)}
-        blocks = {"taesd_encoder": (1, 3, 4, 5, 7, 8, 9, 11, 12, 13), "taesd_decoder": (3, 4, 5, 8, 9, 10, 13, 14, 15, 18)}
+        blocks = {
+            "taesd_encoder": (1, 3, 4, 5, 7, 8, 9, 11, 12, 13),
+            "taesd_decoder": (3, 4, 5, 8, 9, 10, 13, 14, 15, 18),
+        }
         for name, modules in (("taesd_encoder", self.encoder), ("taesd_decoder", self.decoder)):
             for index in blocks[name]:
                 for k in (0, 2, 4):

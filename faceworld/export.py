@@ -48,6 +48,10 @@ def main(argv: list[str] | None = None) -> None:
     save_file(
         to_checkpoint(load_file(args.base), load_file(args.autoencoder)),
         args.out,
-        metadata={"modelspec.title": "faceworld", "modelspec.architecture": "faceworld", "hyperdreambooth.history": args.history},
+        metadata={
+            "modelspec.title": "faceworld",
+            "modelspec.architecture": "faceworld",
+            "hyperdreambooth.history": args.history,
+        },
     )
     print(f"{args.out} {args.out.stat().st_size / 1e6:.1f} MB")

@@ -79,7 +79,9 @@ class FaceworldClip(comfy.sd1_clip.SDClipModel):
 
 class FaceworldEncoder(comfy.sd1_clip.SD1ClipModel):
     def __init__(self, device="cpu", dtype=None, model_options=None, **kwargs):
-        super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=FaceworldClip, **kwargs)
+        super().__init__(
+            device=device, dtype=dtype, model_options=model_options or {}, clip_model=FaceworldClip, **kwargs
+        )
 
 
 class _Tokens(comfy.sd1_clip.SDTokenizer):

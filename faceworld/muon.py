@@ -21,10 +21,14 @@ def _orthogonalise(G: torch.Tensor) -> torch.Tensor:
 class Muon:
     """Step all parameters; those with two or more dimensions by Muon unless their name is in ``adam_names``."""
 
-    def __init__(self, named: dict[str, torch.nn.Parameter], lr: float, adam_names: tuple[str, ...] = (), momentum: float = 0.95):
+    def __init__(
+        self, named: dict[str, torch.nn.Parameter], lr: float, adam_names: tuple[str, ...] = (), momentum: float = 0.95
+    ):
         by_muon = {k: p for k, p in named.items() if p.ndim >= 2 and not any(k.startswith(a) for a in adam_names)}
         self.momentum, self.parameters = momentum, list(named.values())
-        self.adam = torch.optim.AdamW([p for k, p in named.items() if k not in by_muon], lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.adam = torch.optim.AdamW(
+            [p for k, p in named.items() if k not in by_muon], lr, betas=(0.9, 0.98), weight_decay=0.0
+        )
         self.groups: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
         for p in by_muon.values():
             self.groups.setdefault((p.shape[0], p[0].numel()), []).append(p)

@@ -73,7 +73,9 @@ def main(argv: list[str] | None = None) -> None:
         noise = torch.randn(z.shape, generator=stream) * spread * 0.08 * torch.rand(len(z), 1, 1, 1, generator=stream)
         loss = picture_loss(model.decode(z + noise), x)
         if latents is not None:
-            near = torch.from_numpy(latents[index, :, top // 8 : (top + CROP) // 8, left // 8 : (left + CROP) // 8].astype(np.float32))
+            near = torch.from_numpy(
+                latents[index, :, top // 8 : (top + CROP) // 8, left // 8 : (left + CROP) // 8].astype(np.float32)
+            )
             inner = slice(1, -1)  # the crop's border lacks the context its latents had
             loss = loss + args.pull * (z - near)[..., inner, inner].pow(2).mean()
         else:

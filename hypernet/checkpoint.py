@@ -43,7 +43,9 @@ def save_hypernet(path: str | Path, net: HyperNet, identity: Identity, dtype: to
         "training": json.dumps(identity.training),
     }
     partial = Path(f"{path}.partial")
-    save_file({k: v.detach().cpu().to(dtype).contiguous() for k, v in net.state_dict().items()}, partial, metadata=metadata)
+    save_file(
+        {k: v.detach().cpu().to(dtype).contiguous() for k, v in net.state_dict().items()}, partial, metadata=metadata
+    )
     partial.replace(path)
 
 
@@ -76,7 +78,9 @@ def _read(name: str, file, metadata: dict[str, str]) -> tuple[HyperNet, Identity
         form = json.loads(metadata["basis"])
         if form.pop("kind") != "random" or form.pop("algorithm") != ALGORITHM:
             raise ValueError("its basis is of a kind this version does not know")
-        identity = Identity(table, Basis(**form), metadata["trigger"], metadata["base"], json.loads(metadata["training"]))
+        identity = Identity(
+            table, Basis(**form), metadata["trigger"], metadata["base"], json.loads(metadata["training"])
+        )
         too_large = [k for k, limit in LIMITS.items() if not 1 <= getattr(config, k) <= limit]
         if too_large or config.layers != len(table) or config.numbers != identity.basis.a + identity.basis.b:
             raise ValueError(f"its sizes contradict each other or are out of range: {config}")
@@ -84,17 +88,23 @@ def _read(name: str, file, metadata: dict[str, str]) -> tuple[HyperNet, Identity
             raise ValueError("its list of layers does not match its digest")
         identity.basis.check_probe(table, json.loads(metadata["basis_probe"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}'s description is damaged or from another version ({error}). Get the file again.") from error
+        raise ValueError(
+            f"{name}'s description is damaged or from another version ({error}). Get the file again."
+        ) from error
     with torch.device("meta"):
         wanted = {k: list(v.shape) for k, v in HyperNet(config).state_dict().items()}
     found = {k: list(file.get_slice(k).get_shape()) for k in file.keys()}
     if found != wanted:
         odd = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
-        raise ValueError(f"{name} does not hold the weights it describes ({len(odd)} differ, first {odd[0]!r}). Get the file again.")
+        raise ValueError(
+            f"{name} does not hold the weights it describes ({len(odd)} differ, first {odd[0]!r}). Get the file again."
+        )
     state = {k: file.get_tensor(k).float() for k in wanted}
     bad = [k for k, v in state.items() if not torch.isfinite(v).all()]
     if bad:
-        raise ValueError(f"{name} holds NaN or infinite weights (first in {bad[0]!r}), so every face would fail. Get the file again.")
+        raise ValueError(
+            f"{name} holds NaN or infinite weights (first in {bad[0]!r}), so every face would fail. Get the file again."
+        )
     net = HyperNet(config)
     net.load_state_dict(state)
     return net.eval().requires_grad_(False), identity

@@ -36,7 +36,9 @@ class People:
         return torch.from_numpy(self.pictures[index, photo]).permute(0, 3, 1, 2).float() / 255
 
 
-def pretrain_encoder(net: HyperNet, people: People, minutes: float, seed: int, batch: int = 32, lr: float = 1e-3) -> float:
+def pretrain_encoder(
+    net: HyperNet, people: People, minutes: float, seed: int, batch: int = 32, lr: float = 1e-3
+) -> float:
     """Attribute regression; returns the last running loss (1.0 = knows nothing)."""
     rng = np.random.default_rng(seed)
     head = nn.Linear(net.config.encoder_width, people.attributes.shape[1])
@@ -80,7 +82,12 @@ def train(
     net.mean = net.mean.detach().clone().requires_grad_()
     trained = [p for p in net.parameters()]
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-    optimizer = torch.optim.AdamW([{"params": trained, "base": lr}, {"params": [net.mean], "base": 10 * lr}], lr, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        [{"params": trained, "base": lr}, {"params": [net.mean], "base": 10 * lr}],
+        lr,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+    )
     started, step, running = time.time(), 0, None
     with Residuals(host.modules) as residuals:
         while (done := (time.time() - started) / 60 / minutes) < 1:

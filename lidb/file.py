@@ -80,9 +80,13 @@ def load_lidb(path: str | Path) -> LiDB:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no LiDB file at {path.name!r}; it was moved or renamed. Refresh the list and choose again.")
+        raise ValueError(
+            f"There is no LiDB file at {path.name!r}; it was moved or renamed. Refresh the list and choose again."
+        )
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size / 2**20:.0f} MB; no LiDB is larger than 1024 MB. Choose another file.")
+        raise ValueError(
+            f"{path.name} has {path.stat().st_size / 2**20:.0f} MB; no LiDB is larger than 1024 MB. Choose another file."
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return _read(path.name, file, file.metadata() or {})
@@ -112,7 +116,9 @@ def _read(name: str, file, metadata: dict[str, str]) -> LiDB:
         ranks = {key: int(json.loads(metadata["rank"])[key]) for key in ("inside", "frozen", "full")}
         facts = Facts(**json.loads(metadata["facts"]), thumbnail=_thumbnail(metadata))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}'s description is damaged or from another version ({error}). Save the identity again.") from error
+        raise ValueError(
+            f"{name}'s description is damaged or from another version ({error}). Save the identity again."
+        ) from error
     if table.digest != metadata.get("table_digest"):
         raise ValueError(f"{name}'s list of layers does not match its own digest; the file is damaged. Copy it again.")
     if not (0 <= ranks["frozen"] <= ranks["inside"] <= MAX_RANK and 0 <= ranks["full"] <= MAX_RANK):
@@ -123,7 +129,9 @@ def _read(name: str, file, metadata: dict[str, str]) -> LiDB:
         shapes["B_full"] = [sum(t.out_features for t in table) * ranks["full"]]
     found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}
     if found != shapes:
-        raise ValueError(f"{name} holds {found} where its description asks for {shapes}. The file is damaged; copy it again.")
+        raise ValueError(
+            f"{name} holds {found} where its description asks for {shapes}. The file is damaged; copy it again."
+        )
     basis.check_fits(table)
     basis.check_probe(table, probe)
     tensors = {key: file.get_tensor(key).float() for key in shapes}

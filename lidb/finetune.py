@@ -93,7 +93,9 @@ class RelaxedRanks:
         if self.space == "basis":
             trained = expand(self.start.table, self.start.basis, A, B)
         else:
-            trained = split_full(self.start.table, self.shapes[0][0] // sum(t.in_features for t in self.start.table), A, B)
+            trained = split_full(
+                self.start.table, self.shapes[0][0] // sum(t.in_features for t in self.start.table), A, B
+            )
         return concatenate(self._fixed, trained)
 
     def identity(self) -> LiDB:

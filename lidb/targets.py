@@ -103,7 +103,9 @@ class TargetTable:
             targets = tuple(Target(name, int(n), int(m)) for name, n, m in rows)
         except (ValueError, zlib.error) as error:
             raise ValueError(f"The list of target layers cannot be read: {error}.") from error
-        if len(targets) > MAX_TARGETS or any(not 1 <= d <= 1 << 17 for t in targets for d in (t.in_features, t.out_features)):
+        if len(targets) > MAX_TARGETS or any(
+            not 1 <= d <= 1 << 17 for t in targets for d in (t.in_features, t.out_features)
+        ):
             raise ValueError("The list of target layers names more or larger layers than any supported model has.")
         return TargetTable(targets)
 

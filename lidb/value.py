@@ -57,7 +57,12 @@ class LiDB:
                 f"({L}, r, {b}), but they are {tuple(self.A_train.shape)} and {tuple(self.B_train.shape)}."
             )
         self.basis.check_fits(self.table)
-        for name, tensor in (("A_train", self.A_train), ("B_train", self.B_train), ("A_full", self.A_full), ("B_full", self.B_full)):
+        for name, tensor in (
+            ("A_train", self.A_train),
+            ("B_train", self.B_train),
+            ("A_full", self.A_full),
+            ("B_full", self.B_full),
+        ):
             if tensor is not None and not torch.isfinite(tensor).all():
                 bad = int((~torch.isfinite(tensor)).sum())
                 raise ValueError(
@@ -82,7 +87,9 @@ class LiDB:
     def vector(self) -> torch.Tensor:
         """Inverse of ``from_vector``; (L, a + b). Only a rank-1 identity has one."""
         if self.rank != 1 or self.full_rank:
-            raise ValueError(f"Only a rank-1 identity is a single vector; this one has rank {self.rank + self.full_rank}.")
+            raise ValueError(
+                f"Only a rank-1 identity is a single vector; this one has rank {self.rank + self.full_rank}."
+            )
         return torch.cat([self.A_train[..., 0], self.B_train[:, 0]], dim=-1)
 
     @property
@@ -135,9 +142,7 @@ def split_full(table: TargetTable, q: int, A_full: torch.Tensor, B_full: torch.T
     """Cut the flat full-space factors into layers: ``A (n, q)``, ``B (q, m)``."""
     A = A_full.split([t.in_features * q for t in table])
     B = B_full.split([t.out_features * q for t in table])
-    return {
-        t.name: (x.view(t.in_features, q), y.view(q, t.out_features)) for t, x, y in zip(table, A, B, strict=True)
-    }
+    return {t.name: (x.view(t.in_features, q), y.view(q, t.out_features)) for t, x, y in zip(table, A, B, strict=True)}
 
 
 def concatenate(first: Factors, second: Factors) -> Factors:

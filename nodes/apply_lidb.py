@@ -37,7 +37,9 @@ def apply_lidb(model, clip, lidb: LiDB, strength_model: float, strength_clip: fl
     unet = {key: value for key, value in lora.items() if key.startswith("lora_unet")}
     text = {key: value for key, value in lora.items() if not key.startswith("lora_unet")}
     model = comfy.sd.load_lora_for_models(model, None, unet, strength_model, 0)[0] if strength_model else model.clone()
-    clip = comfy.sd.load_lora_for_models(None, clip, text, 0, strength_clip)[1] if strength_clip and text else clip.clone()
+    clip = (
+        comfy.sd.load_lora_for_models(None, clip, text, 0, strength_clip)[1] if strength_clip and text else clip.clone()
+    )
     return model, clip
 
 
@@ -74,8 +76,10 @@ class ApplyLiDB(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The personalised diffusion model."),
-                io.Clip.Output(display_name="clip", tooltip="The personalised text encoder: encode your prompts with this one."),
-                io.String.Output(display_name="trigger", tooltip="The words that call the person, e.g. \"[V] face\"."),
+                io.Clip.Output(
+                    display_name="clip", tooltip="The personalised text encoder: encode your prompts with this one."
+                ),
+                io.String.Output(display_name="trigger", tooltip='The words that call the person, e.g. "[V] face".'),
             ],
         )
 

@@ -29,7 +29,9 @@ class ExportLoRA(io.ComfyNode):
                     tooltip="File name in the output folder; a number is appended. Files under loras/ are listed by Load LoRA.",
                 ),
             ],
-            outputs=[LoraModelWire.Output(display_name="lora", tooltip="The LoRA, for the stock Load LoRA Model node.")],
+            outputs=[
+                LoraModelWire.Output(display_name="lora", tooltip="The LoRA, for the stock Load LoRA Model node.")
+            ],
         )
 
     @classmethod
@@ -42,6 +44,8 @@ class ExportLoRA(io.ComfyNode):
         path = os.path.join(folder, file)
         save_file(lora, f"{path}.partial", metadata=lora_metadata(lidb, name))
         os.replace(f"{path}.partial", path)
-        text = f"{file}: {os.path.getsize(path) / 1e6:.2f} MB, rank {lidb.rank + lidb.full_rank}, {len(lora) // 3} layers"
+        text = (
+            f"{file}: {os.path.getsize(path) / 1e6:.2f} MB, rank {lidb.rank + lidb.full_rank}, {len(lora) // 3} layers"
+        )
         results = [{"filename": file, "subfolder": subfolder, "type": "output"}]
         return io.NodeOutput(lora, ui={"lora": results, **ui.PreviewText(text).as_dict()})

@@ -32,7 +32,9 @@ def fit_to_model(image: torch.Tensor, resolution: int) -> torch.Tensor:
     """
     H, W = image.shape[1:3]
     if min(H, W) < MIN_FACE_PIXELS:
-        raise ValueError(f"The reference picture has only {W} x {H} pixels; at least {MIN_FACE_PIXELS} x {MIN_FACE_PIXELS} are needed.")
+        raise ValueError(
+            f"The reference picture has only {W} x {H} pixels; at least {MIN_FACE_PIXELS} x {MIN_FACE_PIXELS} are needed."
+        )
     scale = resolution / min(H, W) if resolution else min(1.0, MAX_SIDE / max(H, W))
     height, width = (max(8, int(round(side * scale)) // 8 * 8) for side in (H, W))
     return resize(image[..., :3], height, width)
@@ -43,7 +45,9 @@ def starting_basis(table) -> Basis:
     return Basis(a=min(100, min(t.in_features for t in table)), b=min(50, min(t.out_features for t in table)))
 
 
-def run_finetune(model, clip, vae, image, start: LiDB | None, settings: FinetuneSettings, batch: int, prompt: str, resolution: int):
+def run_finetune(
+    model, clip, vae, image, start: LiDB | None, settings: FinetuneSettings, batch: int, prompt: str, resolution: int
+):
     """Finetune on the host's modules; nothing of the host is changed, also after an interruption or an error.
 
     Returns:
@@ -58,12 +62,16 @@ def run_finetune(model, clip, vae, image, start: LiDB | None, settings: Finetune
     if start.facts.trigger not in prompt:
         raise ValueError(
             f"The prompt {prompt!r} does not contain the trigger phrase {start.facts.trigger!r}, so the person would be "
-            f"learned under other words. Write the phrase into the prompt, e.g. \"a photo of a {start.facts.trigger}\"."
+            f'learned under other words. Write the phrase into the prompt, e.g. "a photo of a {start.facts.trigger}".'
         )
     x0 = host.encode_image(image)
     bar = comfy.utils.ProgressBar(settings.steps)
     factors = model.model.latent_format.latent_rgb_factors
-    previewer = latent_preview.Latent2RGBPreviewer(factors, model.model.latent_format.latent_rgb_factors_bias) if factors else None
+    previewer = (
+        latent_preview.Latent2RGBPreviewer(factors, model.model.latent_format.latent_rgb_factors_bias)
+        if factors
+        else None
+    )
     with host.training((batch, *x0.shape[1:])), Residuals(host.modules) as residuals:
         loss = ReferenceLoss(host, residuals, x0, prompt, batch, settings.steps, settings.seed)
 
@@ -92,17 +100,34 @@ class RankRelaxedFinetune(io.ComfyNode):
             "checkpoint, no HyperNet needed.",
             search_aliases=["hyperdreambooth", "train face", "dreambooth", "train lora"],
             inputs=[
-                io.Model.Input("model", tooltip="The un-personalised model. It is not changed; LoRAs applied to it count as part of it."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The un-personalised model. It is not changed; LoRAs applied to it count as part of it.",
+                ),
                 io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint."),
                 io.Vae.Input("vae", tooltip="The VAE of the same checkpoint; it encodes the reference picture."),
-                io.Image.Input("image", tooltip="The face: the crop from Predict LiDB, or several photos of one person as a batch."),
+                io.Image.Input(
+                    "image", tooltip="The face: the crop from Predict LiDB, or several photos of one person as a batch."
+                ),
                 LidbWire.Input(
                     "lidb",
                     optional=True,
                     tooltip="Where to start: a prediction, or an earlier finetune to continue. Unconnected: from zero.",
                 ),
-                io.Int.Input("steps", default=40, min=1, max=2000, tooltip="Iterations. The paper uses 40; more is sharper but stiffer."),
-                io.Int.Input("rank", default=4, min=1, max=64, tooltip="How many ranks are added to the prediction (rank relaxation)."),
+                io.Int.Input(
+                    "steps",
+                    default=40,
+                    min=1,
+                    max=2000,
+                    tooltip="Iterations. The paper uses 40; more is sharper but stiffer.",
+                ),
+                io.Int.Input(
+                    "rank",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="How many ranks are added to the prediction (rank relaxation).",
+                ),
                 io.Float.Input(
                     "learning_rate",
                     default=0.01,
@@ -112,7 +137,9 @@ class RankRelaxedFinetune(io.ComfyNode):
                     round=1e-6,
                     tooltip="Step size. Too high loses the prompt or breaks the picture, too low changes nothing.",
                 ),
-                io.Int.Input("batch_size", default=4, min=1, max=64, tooltip="Noisy copies of the picture per iteration."),
+                io.Int.Input(
+                    "batch_size", default=4, min=1, max=64, tooltip="Noisy copies of the picture per iteration."
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -143,12 +170,16 @@ class RankRelaxedFinetune(io.ComfyNode):
             ],
             outputs=[
                 LidbWire.Output(display_name="lidb", tooltip="The sharpened person."),
-                LossMapWire.Output(display_name="loss_map", tooltip="Loss per iteration, for the stock Plot Loss Graph node."),
+                LossMapWire.Output(
+                    display_name="loss_map", tooltip="Loss per iteration, for the stock Plot Loss Graph node."
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, model, clip, vae, image, steps, rank, learning_rate, batch_size, seed, prompt, space, resolution, lidb=None):
+    def execute(
+        cls, model, clip, vae, image, steps, rank, learning_rate, batch_size, seed, prompt, space, resolution, lidb=None
+    ):
         settings = FinetuneSettings(steps=steps, rank=rank, learning_rate=learning_rate, space=space, seed=seed)
         lidb, losses = run_finetune(model, clip, vae, image, lidb, settings, batch_size, prompt, resolution)
         return io.NodeOutput(lidb, {"loss": losses})

@@ -29,7 +29,9 @@ def kohya_names(model, clip) -> dict[str, str]:
     names = {name: key for name, key in unet.items() if isinstance(key, str) and _DIFFUSERS_UNET.match(name)}
     text = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
     text = {name: key for name, key in text.items() if _TEXT.match(name)}
-    two_encoders = any(key.startswith("clip_g.") for key in text.values()) and any(k.startswith("clip_l.") for k in text.values())
+    two_encoders = any(key.startswith("clip_g.") for key in text.values()) and any(
+        k.startswith("clip_l.") for k in text.values()
+    )
     names |= {name: key for name, key in text.items() if name.startswith("lora_te_") != two_encoders}
     return names
 
@@ -122,7 +124,9 @@ class HostModel:
             for layer in clip.cond_stage_model.modules():
                 if type(layer).__name__ == "CLIPLayer":  # comfy/clip_model.py adds to its input in place
                     for norm in (layer.layer_norm1, layer.layer_norm2):
-                        stack.callback(norm.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:])).remove)
+                        stack.callback(
+                            norm.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:])).remove
+                        )
             stack.callback(setattr, mm, "in_training", mm.in_training)
             mm.in_training = True
             stack.callback(setattr, self, "_trained", self.model)
@@ -147,7 +151,9 @@ class HostModel:
         """
         encoder = self.clip.cond_stage_model
         if not hasattr(encoder, "clip"):
-            raise ValueError(f"Training many identities at once needs a model with one CLIP text encoder, not {self.base}.")
+            raise ValueError(
+                f"Training many identities at once needs a model with one CLIP text encoder, not {self.base}."
+            )
         sections = [self.clip.tokenize(prompt)[encoder.clip_name] for prompt in prompts]
         for prompt, tokens in zip(prompts, sections, strict=True):
             if len(tokens) != 1 or any(weight != 1.0 for _, weight in tokens[0]):
@@ -163,7 +169,12 @@ class HostModel:
         return self.model.get_model_object("model_sampling").sigmas
 
     def denoise(
-        self, x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None
+        self,
+        x0: torch.Tensor,
+        noise: torch.Tensor,
+        sigma: torch.Tensor,
+        context: torch.Tensor,
+        pooled: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The model's estimate of x0 (N, c, h, w) from x0 under ``noise`` at level ``sigma (N,)``."""
         base, N = self._trained.model, x0.shape[0]
@@ -175,7 +186,12 @@ class HostModel:
         return base.apply_model(x, sigma, c_crossattn=context.expand(N, -1, -1), transformer_options=options, **extra)
 
     def denoising_loss(
-        self, x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None
+        self,
+        x0: torch.Tensor,
+        noise: torch.Tensor,
+        sigma: torch.Tensor,
+        context: torch.Tensor,
+        pooled: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Squared error of the model's own prediction (eps, v, flow, ...), mean over each sample: (N,).
 

@@ -44,7 +44,7 @@ class SaveLiDB(io.ComfyNode):
         )
         file = f"{name}_{counter:05}_.safetensors"
         size = save_lidb(os.path.join(folder, file), lidb, precision)
-        text = f"{file}: {size / 1000:.1f} KB, trigger phrase \"{lidb.facts.trigger}\""
+        text = f'{file}: {size / 1000:.1f} KB, trigger phrase "{lidb.facts.trigger}"'
         results = [{"filename": file, "subfolder": subfolder, "type": "output"}]
         return io.NodeOutput(ui={"lidb": results, **ui.PreviewText(text).as_dict()})
 

@@ -37,7 +37,11 @@ class LoadHyperNet(io.ComfyNode):
             description="Loads a HyperNet, the network that predicts a person's LiDB from a photo. It belongs to one base "
             "model; the file says which. All sizes come from the file.",
             search_aliases=["hyperdreambooth"],
-            inputs=[io.Combo.Input("hypernet_name", options=file_choices("hypernets"), tooltip="A file in models/hypernets.")],
+            inputs=[
+                io.Combo.Input(
+                    "hypernet_name", options=file_choices("hypernets"), tooltip="A file in models/hypernets."
+                )
+            ],
             outputs=[HypernetWire.Output(display_name="hypernet", tooltip="For Predict LiDB.")],
         )
 

@@ -31,7 +31,9 @@ def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict |
     N, H, W = image.shape[:3]
     if isinstance(box, list):
         if not box:
-            raise ValueError("The bounding box list is empty: no face was found. Use another picture, or leave the box unconnected.")
+            raise ValueError(
+                "The bounding box list is empty: no face was found. Use another picture, or leave the box unconnected."
+            )
         box = box[0]
     crops = []
     for i in range(N):
@@ -57,7 +59,9 @@ def _mask_box(mask: torch.Tensor, H: int, W: int) -> tuple[float, float, float, 
         mask = rearrange(resize(rearrange(mask, "h w -> 1 h w 1"), H, W), "1 h w 1 -> h w")
     rows, columns = (mask > 0.5).any(1).nonzero(), (mask > 0.5).any(0).nonzero()
     if not len(rows):
-        raise ValueError("The mask is empty, so there is no face to cut out. Paint the face white, or leave the mask unconnected.")
+        raise ValueError(
+            "The mask is empty, so there is no face to cut out. Paint the face white, or leave the mask unconnected."
+        )
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     return left, top, right - left, bottom - top
 
@@ -65,7 +69,9 @@ def _mask_box(mask: torch.Tensor, H: int, W: int) -> tuple[float, float, float, 
 def _checked_box(box: dict, H: int, W: int) -> tuple[float, float, float, float]:
     x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0 or x >= W or y >= H or x + width <= 0 or y + height <= 0:
-        raise ValueError(f"The bounding box {box} lies outside the picture of {W} x {H} pixels. Choose a box around the face.")
+        raise ValueError(
+            f"The bounding box {box} lies outside the picture of {W} x {H} pixels. Choose a box around the face."
+        )
     return x, y, width, height
 
 
@@ -89,7 +95,9 @@ def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 def to_pil(image: torch.Tensor) -> Image.Image:
     """One picture (H, W, 3) in 0..1."""
-    return Image.fromarray((image.detach().cpu().float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy().astype(np.uint8))
+    return Image.fromarray(
+        (image.detach().cpu().float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy().astype(np.uint8)
+    )
 
 
 def jpeg_thumbnail(image: torch.Tensor, side: int = 64) -> bytes:

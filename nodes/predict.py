@@ -21,7 +21,9 @@ class PredictLiDB(io.ComfyNode):
                 HypernetWire.Input("hypernet", tooltip="From Load HyperNet."),
                 io.Image.Input("image", tooltip="A photo of one face, or several photos of one person as a batch."),
                 io.Mask.Input("mask", optional=True, tooltip="White where the face is; the square around it is used."),
-                io.BoundingBox.Input("bounding_box", optional=True, force_input=True, socketless=False, tooltip="A box around the face."),
+                io.BoundingBox.Input(
+                    "bounding_box", optional=True, force_input=True, socketless=False, tooltip="A box around the face."
+                ),
             ],
             outputs=[
                 LidbWire.Output(display_name="lidb", tooltip="The predicted person."),

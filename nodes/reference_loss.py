@@ -19,7 +19,9 @@ class ReferenceLoss:
         batch: noisy copies per step.
     """
 
-    def __init__(self, host: HostModel, residuals: Residuals, x0: torch.Tensor, prompt: str, batch: int, steps: int, seed: int):
+    def __init__(
+        self, host: HostModel, residuals: Residuals, x0: torch.Tensor, prompt: str, batch: int, steps: int, seed: int
+    ):
         self.host, self.residuals, self.x0, self.prompt, self.batch = host, residuals, x0, prompt, batch
         self.stream = torch.Generator().manual_seed(seed)
         total = steps * batch

@@ -1,0 +1,5 @@
+"""``python -m hyperdreambooth VERB``."""
+
+from .cli import main
+
+main()

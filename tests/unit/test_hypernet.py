@@ -1,0 +1,77 @@
+"""Identities of the hypernet room."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet, save_hypernet
+from hyperdreambooth.hypernet.hypernet import HEAD_STD, HyperNet, HyperNetConfig
+from hyperdreambooth.hypernet.losses import weight_loss
+from hyperdreambooth.lidb.basis import Basis
+from hyperdreambooth.lidb.targets import Target, TargetTable
+
+TABLE = TargetTable(tuple(Target(f"lora_unet_{i}_attn1_to_q", 40, 30) for i in range(5)))
+BASIS = Basis(a=10, b=6)
+IDENTITY = Identity(TABLE, BASIS, "[V] face", "X", {"seed": 0})
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    made = HyperNet(HyperNetConfig(32, 8, 24, 1, 2, 32, 2, 2, 3, 5, 16)).eval()
+    made.mean.normal_()
+    return made
+
+
+def test_the_loss_is_the_squared_distance_of_dense_residuals_and_has_no_gauge():
+    g = torch.Generator().manual_seed(0)
+    u, v, u2, v2 = (torch.randn(4, k, generator=g, dtype=torch.float64) for k in (10, 6, 10, 6))
+    A, B = BASIS.A_aux(40).double(), BASIS.B_aux(30).double()
+    dense = lambda u, v: torch.einsum("na,la,lb,bm->lnm", A, u, v, B)  # noqa: E731
+    expected = (dense(u, v) - dense(u2, v2)).pow(2).sum((1, 2))
+    assert torch.allclose(weight_loss(u, v, u2, v2), expected, rtol=1e-5)
+    assert torch.allclose(weight_loss(3 * u, v / 3, u2, v2), expected, rtol=1e-5)
+    assert torch.allclose(weight_loss(u, v, -u, -v), torch.zeros(4, dtype=torch.float64), atol=1e-9)
+
+
+def test_refinement_adds_deltas_from_zero_and_looks_once(net):
+    face = net.look(torch.rand(2, 3, 32, 32))
+    theta = torch.zeros(2, 5, 16)
+    for _ in range(3):
+        tokens = net.layer_embedding + net.weights_in(theta)
+        theta = theta + net.head(net.decoder(tokens, net.face_in(face)))
+    assert torch.allclose(net.refine(face), theta, atol=1e-6)
+    assert 0.5 * HEAD_STD < net.head.weight.std() < 2 * HEAD_STD
+
+
+def test_one_photo_predicts_the_same_alone_or_in_a_batch(net):
+    photos = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(net.predict(photos[:1]), net(photos)[0], atol=1e-6)
+    assert net.predict(photos).shape == (5, 16)
+    with pytest.raises(ValueError, match="looks at pictures"):
+        net(torch.rand(1, 3, 40, 32))
+
+
+def test_the_paper_size_can_be_built():
+    with torch.device("meta"):
+        big = HyperNet(HyperNetConfig(224, 14, 1280, 32, 16, 1024, 2, 16, 4, 192, 150))
+    assert sum(p.numel() for p in big.encoder.parameters()) > 600e6
+
+
+def test_checkpoint_round_trip_and_hostile_files(tmp_path, net):
+    path = tmp_path / "h.safetensors"
+    save_hypernet(path, net, IDENTITY)
+    loaded, identity = load_hypernet(path)
+    assert identity == IDENTITY and loaded.config == net.config
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in net.state_dict().items())
+    good = path.read_bytes()
+    path.write_bytes(good[:-100])
+    with pytest.raises(ValueError, match="truncated"):
+        load_hypernet(path)
+    save_file({"w": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="not a HyperNet"):
+        load_hypernet(path)
+    net.head.bias.data[0] = float("nan")
+    save_hypernet(path, net, IDENTITY)
+    with pytest.raises(ValueError, match="NaN"):
+        load_hypernet(path)
