@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?=
 
-.PHONY: help demo test lint clean
+.PHONY: help demo evaluate test lint clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -20,6 +20,9 @@ $(VENV)/ready: pyproject.toml cli/host_install.py
 
 demo: $(VENV)/ready
 	$(BIN)/python -m hyperdreambooth demo $(if $(IMAGE),--image $(IMAGE))
+
+evaluate: $(VENV)/ready
+	$(BIN)/python -m hyperdreambooth evaluate
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-STAGES = {"autoencoder": "train_autoencoder", "export": "export"}
+STAGES = {"autoencoder": "train_autoencoder", "export": "export", "metrics": "train_metrics"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from .autoencoder import SlimTAESD
 from .muon import Muon
 
-CROP = 64
 HELD_OUT = 256
 
 
@@ -47,6 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--crop", type=int, default=64, help="side of the training crops; end with whole pictures (128)"
+    )
     parser.add_argument("--pull", type=float, default=0.0, help="weight of staying near DIR/latents.npy")
     parser.add_argument("--init", type=Path, help="continue from this file")
     args = parser.parse_args(argv)
@@ -65,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     while (done := (time.time() - started) / 60 / args.minutes) < 1:
         index = np.sort(rng.choice(count, args.batch, replace=False))
         # crops on the latent grid, centred on the face more often than not
-        top, left = (int(np.clip(round(rng.normal(m, 2.2)), 0, 8)) * 8 for m in (3.5, 4.0))
-        crop = np.ascontiguousarray(pictures[index, top : top + CROP, left : left + CROP])
+        last = (128 - args.crop) // 8
+        top, left = (int(np.clip(round(rng.normal(m, 2.2)), 0, last)) * 8 for m in (3.5, 4.0))
+        crop = np.ascontiguousarray(pictures[index, top : top + args.crop, left : left + args.crop])
         x = torch.from_numpy(crop).permute(0, 3, 1, 2).float() / 255
         z = model.encode(x)
         spread = z.detach().pow(2).mean().sqrt()
@@ -74,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
         loss = picture_loss(model.decode(z + noise), x)
         if latents is not None:
             near = torch.from_numpy(
-                latents[index, :, top // 8 : (top + CROP) // 8, left // 8 : (left + CROP) // 8].astype(np.float32)
+                latents[index, :, top // 8 : (top + args.crop) // 8, left // 8 : (left + args.crop) // 8].astype(
+                    np.float32
+                )
             )
             inner = slice(1, -1)  # the crop's border lacks the context its latents had
             loss = loss + args.pull * (z - near)[..., inner, inner].pow(2).mean()

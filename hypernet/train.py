@@ -121,6 +121,7 @@ def train(
                 average[key].lerp_(value.detach(), 1 - decay)
             running = denoising.item() if running is None else running + 0.02 * (denoising.item() - running)
             if step % 50 == 0:
+                residuals.set(None)  # the report may run the model itself
                 report(step, done, running)
     result = HyperNet(net.config)
     result.load_state_dict(average)
