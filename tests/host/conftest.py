@@ -1,0 +1,32 @@
+"""The real ComfyUI, booted once in this process. A missing host is a failure, never a skip."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hyperdreambooth.cli.headless import HeadlessHost
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# booted while pytest collects, because the test modules import node code, which imports the host
+_BASE = Path(tempfile.mkdtemp(prefix="hyperdreambooth-tests-"))
+_HOST = HeadlessHost(_BASE)
+shutil.copy(ROOT / "workflows" / "hyperdreambooth_person.png", _BASE / "input")
+
+
+@pytest.fixture(scope="session")
+def host():
+    yield _HOST
+    shutil.rmtree(_BASE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def faceworld(host):
+    """MODEL, CLIP, VAE of the embedded default, from the stock loader, as a node would get them."""
+    import torch
+
+    with torch.inference_mode():
+        return host.nodes.CheckpointLoaderSimple().load_checkpoint("faceworld.safetensors")[:3]

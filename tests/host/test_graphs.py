@@ -1,0 +1,127 @@
+"""The nodes inside the real executor: shipped workflows, files, errors as users meet them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from hyperdreambooth.cli.headless import NodeFailed
+from hyperdreambooth.cli.workflow import find, load_workflow, to_api
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+
+
+def graph(host, name):
+    return to_api(load_workflow(ROOT / "workflows" / name), host.object_info())
+
+
+def quick(api):
+    for node in api.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 3
+        if node["class_type"] == "HDB_RankRelaxedFinetune":
+            node["inputs"] |= {"steps": 3, "batch_size": 2}
+    return api
+
+
+def test_three_workflows_are_shipped_with_stock_nodes_and_ours_only(host):
+    assert len(WORKFLOWS) >= 3
+    for path in WORKFLOWS:
+        workflow = load_workflow(path)
+        assert any(n["type"] == "MarkdownNote" for n in workflow["nodes"]) and workflow["groups"]
+        assert set(n["type"] for n in workflow["nodes"]) <= set(host.nodes.NODE_CLASS_MAPPINGS) | {"MarkdownNote"}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_each_workflow_gives_its_pictures(host, path):
+    outputs = host.run(quick(graph(host, path.name)))
+    pictures = [p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"]
+    assert pictures and all(Image.open(p).size == (128, 128) for p in pictures)
+
+
+def test_every_node_has_tooltips_and_a_help_page(host):
+    ours = {k: v for k, v in host.object_info().items() if k.startswith("HDB_")}
+    assert len(ours) == 7
+    for name, info in ours.items():
+        for group in ("required", "optional"):
+            for key, spec in (info["input"].get(group) or {}).items():
+                assert len(spec) > 1 and spec[1].get("tooltip"), f"{name}.{key} has no tooltip"
+        assert (ROOT / "web" / "docs" / f"{name}.md").is_file(), name
+
+
+def test_export_is_listed_by_load_lora_and_gives_the_same_picture(host):
+    api = quick(graph(host, "03_finetune_without_hypernet.json"))
+    outputs = host.run(api)
+    export = find(api, "HDB_ExportLoRA")
+    lora = host.saved(outputs[export])[0]
+    applied = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    import folder_paths
+
+    assert lora.name in folder_paths.get_filename_list("loras")
+    apply, checkpoint = find(api, "HDB_ApplyLiDB"), find(api, "CheckpointLoaderSimple")
+    links = {"model": [checkpoint, 0], "clip": [checkpoint, 1]}
+    api[apply] = {
+        "class_type": "LoraLoader",
+        "inputs": {**links, "lora_name": lora.name, "strength_model": 1.0, "strength_clip": 1.0},
+    }
+    del api[export], api[find(api, "HDB_RankRelaxedFinetune")]
+    outputs = host.run(api)
+    reloaded = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    assert reloaded.tobytes() == applied.tobytes()
+    assert len(load_file(lora)) == 3 * 44
+
+
+def test_a_saved_person_is_listed_and_gives_the_same_picture(host):
+    api = quick(graph(host, "01_predict.json"))
+    save = find(api, "HDB_SaveLiDB")
+    outputs = host.run(api)
+    first = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    file = host.saved(outputs[save])[0]
+    api["load"] = {"class_type": "HDB_LoadLiDB", "inputs": {"lidb_name": file.name}}
+    api[find(api, "HDB_ApplyLiDB")]["inputs"]["lidb"] = ["load", 0]
+    for kind in ("HDB_SaveLiDB", "HDB_PredictLiDB", "HDB_LoadHyperNet", "LoadImage"):
+        del api[find(api, kind)]
+    outputs = host.run(api)
+    second = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    assert second.tobytes() == first.tobytes()
+
+
+def test_errors_reach_the_user_in_one_sentence(host):
+    folder = host.base / "models" / "lidb"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "broken.safetensors").write_bytes(b"\x10\x00\x00\x00")
+    api = {
+        "l": {"class_type": "HDB_LoadLiDB", "inputs": {"lidb_name": "broken.safetensors"}},
+        "s": {
+            "class_type": "HDB_SaveLiDB",
+            "inputs": {"lidb": ["l", 0], "filename_prefix": "lidb/x", "precision": "float32"},
+        },
+    }
+    with pytest.raises(NodeFailed, match="truncated or of another kind"):
+        host.run(api)
+    Image.new("RGB", (30, 30)).save(host.base / "input" / "tiny.png")
+    api = quick(graph(host, "01_predict.json"))
+    api[find(api, "LoadImage")]["inputs"]["image"] = "tiny.png"
+    with pytest.raises(NodeFailed, match="only 30 x 30 pixels"):
+        host.run(api)
+
+
+def test_masks_and_boxes_choose_the_face():
+    from hyperdreambooth.nodes.pictures import crop_face
+
+    image = torch.rand(1, 100, 200, 3)
+    mask = torch.zeros(1, 100, 200)
+    mask[:, 30:70, 140:180] = 1
+    square = crop_face(image, mask)
+    assert torch.equal(square, image[:, 18:82, 128:192])
+    assert torch.equal(crop_face(image, box={"x": 140, "y": 30, "width": 40, "height": 40}), square)
+    assert crop_face(image).shape == (1, 100, 100, 3)
+    for bad, words in (
+        ({"mask": mask * 0}, "empty"),
+        ({"box": {"x": 300, "y": 0, "width": 9, "height": 9}}, "outside"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            crop_face(image, **bad)
