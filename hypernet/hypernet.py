@@ -52,6 +52,7 @@ class HyperNet(nn.Module):
             add_pooling_layer=False,
         )
         self.face_in = nn.Linear(c.encoder_width, c.decoder_width)
+        self.pooled_in = nn.Linear(c.encoder_width, c.decoder_width)  # without it, attention takes long to let faces in
         self.weights_in = nn.Linear(c.numbers, c.decoder_width)
         self.layer_embedding = nn.Parameter(torch.randn(c.layers, c.decoder_width) * 0.02)
         layer = nn.TransformerDecoderLayer(
@@ -79,7 +80,9 @@ class HyperNet(nn.Module):
         """Face tokens (N, T, width) -> normalised deviation from the mean identity (N, L, a+b)."""
         memory = self.face_in(face)
         theta = face.new_zeros(face.shape[0], self.config.layers, self.config.numbers)
-        layers = repeat(self.layer_embedding, "l d -> n l d", n=face.shape[0])
+        layers = repeat(self.layer_embedding, "l d -> n l d", n=face.shape[0]) + self.pooled_in(
+            face.mean(1, keepdim=True)
+        )
         for _ in range(self.config.refinements):
             theta = theta + self.head(self.decoder(layers + self.weights_in(theta), memory))
         return theta

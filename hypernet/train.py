@@ -21,6 +21,9 @@ from .hypernet import HyperNet
 from .losses import output_norm
 
 
+LOWEST_LEVEL = 0.45
+
+
 @dataclass(frozen=True)
 class People:
     """Training people: pictures (P, K, H, W, 3) uint8, latents (P, K, c, h, w), captions [P][K]; the first ``photos``
@@ -103,9 +106,11 @@ def train(
             A, B = vectors.split([a, b], dim=-1)
             residuals.set(expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2)))
             context = host.encode_prompts([people.captions[i][k] for i, k in zip(index, target, strict=True)])
-            # noise levels: stratified, logit-normal, leaning to the strong noise where identity is decided
-            u = (torch.arange(batch) + torch.rand(batch, generator=stream)) / batch
-            level = torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)) * 1.1 + 0.3)
+            # noise levels: stratified over the upper part, where a person's traits are decided (below it the picture
+            # itself shows them, and the identity hardly lowers the loss)
+            level = (
+                LOWEST_LEVEL + (1 - LOWEST_LEVEL) * (torch.arange(batch) + torch.rand(batch, generator=stream)) / batch
+            )
             sigma = host.sigmas.float()[(level * len(host.sigmas)).long().clamp(max=len(host.sigmas) - 1)]
             noise = torch.randn(x0.shape, generator=stream)
             loss = denoising = host.denoising_loss(x0, noise, sigma, context).mean()

@@ -110,7 +110,9 @@ def test_finetune_is_seeded_learns_and_leaves_the_model_alone(host, faceworld, p
     first, losses = run_finetune(model, clip, vae, face, None, settings, 2, PROMPT, 0)
     second, _ = run_finetune(model, clip, vae, face, None, settings, 2, PROMPT, 0)
     # the same noise and levels with a step too small to learn anything
-    _, unlearned = run_finetune(model, clip, vae, face, None, FinetuneSettings(steps=12, learning_rate=1e-7), 2, PROMPT, 0)
+    _, unlearned = run_finetune(
+        model, clip, vae, face, None, FinetuneSettings(steps=12, learning_rate=1e-7), 2, PROMPT, 0
+    )
     assert torch.equal(first.A_train, second.A_train) and torch.equal(first.B_train, second.B_train)
     assert first.rank == 4 and sum(losses[6:]) < sum(unlearned[6:])
     text = [i for i, t in enumerate(first.table) if t.is_text]

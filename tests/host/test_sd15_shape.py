@@ -94,7 +94,9 @@ def test_the_whole_path_on_the_sd15_architecture(host, checkpoint, tmp_path, cap
             torch.manual_seed(0)
             net = HyperNet(config)
         net.mean.normal_(std=0.1)
-        save_hypernet(tmp_path / "big.safetensors", net, Identity(table, Basis(), "[V] face", "SD15", {}), torch.float16)
+        save_hypernet(
+            tmp_path / "big.safetensors", net, Identity(table, Basis(), "[V] face", "SD15", {}), torch.float16
+        )
         del net
     face = nodes.LoadImage().load_image("hyperdreambooth_person.png")[0]
     hypernet = LoadedHyperNet(str(tmp_path / "big.safetensors"))

@@ -38,7 +38,7 @@ def test_refinement_adds_deltas_from_zero_and_looks_once(net):
     face = net.look(torch.rand(2, 3, 32, 32))
     theta = torch.zeros(2, 5, 16)
     for _ in range(3):
-        tokens = net.layer_embedding + net.weights_in(theta)
+        tokens = net.layer_embedding + net.weights_in(theta) + net.pooled_in(face.mean(1, keepdim=True))
         theta = theta + net.head(net.decoder(tokens, net.face_in(face)))
     assert torch.allclose(net.refine(face), theta, atol=1e-6)
     assert 0.5 * HEAD_STD < net.head.weight.std() < 2 * HEAD_STD
