@@ -20,7 +20,6 @@ from .checkpoint import Identity
 from .hypernet import HyperNet
 from .losses import output_norm
 
-
 LOWEST_LEVEL = 0.45
 
 

@@ -67,8 +67,6 @@ def checkpoint(host):
 
 @torch.inference_mode()
 def test_the_whole_path_on_the_sd15_architecture(host, checkpoint, tmp_path, caplog):
-    import comfy.sd
-    import comfy.utils
 
     nodes = host.nodes
     model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint)[:3]

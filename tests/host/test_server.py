@@ -1,0 +1,108 @@
+"""ComfyUI as users start it: main.py in its own process, the extension linked into custom_nodes, graphs over HTTP."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from hyperdreambooth.cli.host_install import find_host
+from hyperdreambooth.cli.workflow import load_workflow, to_api
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = ["--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+START_SECONDS, RUN_SECONDS = 240, 300
+
+
+def base_directory(path: Path) -> Path:
+    for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
+        (path / folder).mkdir(parents=True)
+    (path / "custom_nodes" / "ComfyUI-HyperDreamBooth").symlink_to(ROOT, target_is_directory=True)
+    shutil.copy(ROOT / "workflows" / "hyperdreambooth_person.png", path / "input")
+    return path
+
+
+def command(base: Path, *more: str) -> list[str]:
+    return [sys.executable, str(find_host() / "main.py"), "--base-directory", str(base), *FLAGS, *more]
+
+
+def test_the_extension_boots_without_a_warning_of_ours(tmp_path):
+    base = base_directory(tmp_path / "base")
+    run = subprocess.run(
+        command(base, "--quick-test-for-ci"), capture_output=True, text=True, timeout=START_SECONDS, cwd=tmp_path
+    )
+    log = run.stdout + run.stderr
+    assert run.returncode == 0, log[-3000:]
+    assert "IMPORT FAILED" not in log and "Cannot import" not in log
+    assert "ComfyUI-HyperDreamBooth" in log  # it was loaded
+    ours = [line for line in log.splitlines() if "warn" in line.lower() and "hyperdreambooth" in line.lower()]
+    assert not ours
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    base = base_directory(tmp_path_factory.mktemp("server") / "base")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (base / "log.txt").open("w")
+    process = subprocess.Popen(
+        command(base, "--port", str(port)), stdout=log, stderr=subprocess.STDOUT, cwd=base, env=dict(os.environ)
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.time() + START_SECONDS
+        while True:
+            try:
+                get(address, "/system_stats")
+                break
+            except OSError:
+                assert process.poll() is None and time.time() < deadline, (base / "log.txt").read_text()[-3000:]
+                time.sleep(1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def get(address: str, path: str, raw: bool = False):
+    with urllib.request.urlopen(address + path, timeout=60) as answer:
+        return answer.read() if raw else json.loads(answer.read())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda p: p.stem)
+def test_each_shipped_workflow_runs_over_http(server, path):
+    prompt = to_api(load_workflow(path), get(server, "/object_info"))
+    for node in prompt.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 4
+        if node["class_type"] == "HDB_RankRelaxedFinetune":
+            node["inputs"]["steps"] = 4
+    body = json.dumps({"prompt": prompt}).encode()
+    request = urllib.request.Request(server + "/prompt", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        queued = json.loads(answer.read())
+    assert not queued["node_errors"]
+    deadline = time.time() + RUN_SECONDS
+    while not (history := get(server, f"/history/{queued['prompt_id']}")):
+        assert time.time() < deadline
+        time.sleep(0.5)
+    result = history[queued["prompt_id"]]
+    assert result["status"]["status_str"] == "success", result["status"]
+    wanted = sum(node["class_type"] == "SaveImage" for node in prompt.values())
+    pictures = [i for o in result["outputs"].values() for i in o.get("images", [])]
+    assert len(pictures) == wanted > 0
+    for picture in pictures:
+        assert get(server, "/view?" + urllib.parse.urlencode(picture), raw=True)[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_help_pages_and_templates_are_served(server):
+    assert b"Predict" in get(server, "/extensions/ComfyUI-HyperDreamBooth/docs/HDB_PredictLiDB.md", raw=True)
+    assert len(get(server, "/workflow_templates")["ComfyUI-HyperDreamBooth"]) >= 3
