@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?=
 
-.PHONY: help demo evaluate test lint clean
+.PHONY: help demo evaluate test test-browser lint clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -29,6 +29,9 @@ lint: $(VENV)/ready
 
 test: lint
 	$(BIN)/python -m pytest -q tests/unit tests/host
+
+test-browser: $(VENV)/ready
+	$(BIN)/python -m pytest -q tests/browser
 
 clean:
 	rm -rf $(VENV) .host output
