@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..hypernet.muon import Muon
 from .autoencoder import SlimTAESD
-from .muon import Muon
 
 HELD_OUT = 256
 

@@ -4,7 +4,7 @@ layer predicts that layer's numbers, refined over ``s`` steps from zero."""
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange, repeat
+from einops import einsum, rearrange, repeat
 from torch import nn
 from transformers import ViTConfig, ViTModel
 
@@ -26,6 +26,20 @@ class HyperNetConfig:
     refinements: int
     layers: int
     numbers: int
+
+
+class LayerHead(nn.Module):
+    """One linear read-out per target layer: (N, L, d) -> (N, L, a+b). Each layer's factors live in a basis of their own
+    model width, so nothing is gained by sharing the read-out."""
+
+    def __init__(self, layers: int, width: int, numbers: int):
+        super().__init__()
+        # N(0, 1e-3), not zero: zero would be a saddle, where both factors' gradients vanish
+        self.weight = nn.Parameter(torch.randn(layers, width, numbers) * HEAD_STD)
+        self.bias = nn.Parameter(torch.zeros(layers, numbers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return einsum(x, self.weight, "n l d, l d o -> n l o") + self.bias
 
 
 class HyperNet(nn.Module):
@@ -54,14 +68,13 @@ class HyperNet(nn.Module):
         self.face_in = nn.Linear(c.encoder_width, c.decoder_width)
         self.pooled_in = nn.Linear(c.encoder_width, c.decoder_width)  # without it, attention takes long to let faces in
         self.weights_in = nn.Linear(c.numbers, c.decoder_width)
-        self.layer_embedding = nn.Parameter(torch.randn(c.layers, c.decoder_width) * 0.02)
+        # as large as what the blocks add: with small embeddings all layers get nearly the same numbers and fight over them
+        self.layer_embedding = nn.Parameter(torch.randn(c.layers, c.decoder_width) * 0.5)
         layer = nn.TransformerDecoderLayer(
             c.decoder_width, c.decoder_heads, 4 * c.decoder_width, dropout=0.0, batch_first=True, norm_first=True
         )
         self.decoder = nn.TransformerDecoder(layer, c.decoder_depth, norm=nn.LayerNorm(c.decoder_width))
-        self.head = nn.Linear(c.decoder_width, c.numbers)
-        nn.init.normal_(self.head.weight, std=HEAD_STD)  # zero would be a saddle: both factors' gradients vanish
-        nn.init.zeros_(self.head.bias)
+        self.head = LayerHead(c.layers, c.decoder_width, c.numbers)
         self.register_buffer("mean", torch.zeros(c.layers, c.numbers))
         self.register_buffer("scale", torch.ones(c.layers, 1))
 

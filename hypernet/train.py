@@ -1,8 +1,8 @@
-"""Train a HyperNet end to end: face photo -> identity -> denoising loss of *another* picture of the same person.
+"""Train a HyperNet end to end: face photo -> identity -> denoising loss of *other* pictures of the same person.
 
-Three stages: the encoder learns to read faces (regression of the people's known attributes), the mean identity is found
-by denoising, then the whole network is trained through per-sample residuals of the frozen base model. Cures built in:
-one shared noise stream, deviations from a mean identity, reference != target, edit captions, output-norm penalty.
+Two stages: the encoder learns to read faces (regression of the people's known attributes), then the whole network is
+trained through per-sample residuals of the frozen base model. Cures built in: deviations from a mean identity,
+reference != target, edit captions, output-norm penalty, and noise levels where a person matters.
 The base model is borrowed: ``host`` has ``encode_prompts``, ``denoising_loss``, ``sigmas`` and ``modules``.
 """
 
@@ -17,25 +17,29 @@ from torch import nn
 from ..lidb.residual import Residuals
 from ..lidb.value import expand
 from .checkpoint import Identity
+from .data import People
 from .hypernet import HyperNet
 from .losses import output_norm
-
-LOWEST_LEVEL = 0.45
+from .muon import Muon
 
 
 @dataclass(frozen=True)
-class People:
-    """Training people: pictures (P, K, H, W, 3) uint8, latents (P, K, c, h, w), captions [P][K]; the first ``photos``
-    pictures are plain photos (references), all are targets. ``attributes (P, F)`` standardised, or None."""
+class Recipe:
+    """How to train. A step shows ``people`` different people, each with ``targets`` pictures under noise, so that one
+    prediction is paid for once and judged several times.
 
-    pictures: np.ndarray
-    latents: np.ndarray
-    captions: list[list[str]]
-    photos: int
-    attributes: np.ndarray | None = None
+    ``low_share`` of the samples have noise levels below the middle. There the picture itself shows who it is and an
+    identity hardly lowers the loss (faceworld: by 0.002 below level 0.5, by 0.04 at 0.8, by 0.1 at 0.99).
+    """
 
-    def faces(self, index: np.ndarray, photo: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.pictures[index, photo]).permute(0, 3, 1, 2).float() / 255
+    minutes: float
+    seed: int
+    people: int = 12
+    targets: int = 2
+    lr: float = 2e-3
+    norm_weight: float = 1e-4
+    low_share: float = 0.12
+    warmup: int = 50
 
 
 def pretrain_encoder(
@@ -62,71 +66,101 @@ def pretrain_encoder(
     return running
 
 
+def noise_levels(N: int, low_share: float, stream: torch.Generator) -> torch.Tensor:
+    """Stratified levels (N,) in 0..1: ``low_share`` of them below 0.5, the rest evenly above; in random order."""
+    u = (torch.randperm(N, generator=stream) + torch.rand(N, generator=stream)) / N
+    return torch.where(u < low_share, 0.5 * u / max(low_share, 1e-9), 0.5 + 0.5 * (u - low_share) / (1 - low_share))
+
+
+def start_mean(net: HyperNet, basis, seed: int) -> None:
+    """Mean identity of a fresh network: random input side, zero output side, so it has no effect but a gradient."""
+    stream = torch.Generator().manual_seed(seed)
+    net.mean[:, : basis.a] = torch.randn(len(net.mean), basis.a, generator=stream) * basis.a**-0.5
+    net.scale.fill_(0.3)
+
+
 def train(
     net: HyperNet,
     identity: Identity,
     host,
     people: People,
-    minutes: float,
-    seed: int,
-    batch: int = 16,
-    lr: float = 5e-4,
-    norm_weight: float = 1e-3,
-    mean_fraction: float = 0.12,
-    report: Callable[[int, float, float], None] = lambda step, done, loss: None,
+    recipe: Recipe,
+    report: Callable[[int, float, float, HyperNet], None] = lambda step, done, loss, net: None,
 ) -> HyperNet:
-    """Stages 2 and 3; call inside ``host.training``. Returns the exponential moving average of the network."""
-    a, b = identity.basis.a, identity.basis.b
-    rng, stream = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    """The end-to-end stage; call inside ``host.training``. A network that was trained before continues from its weights.
+
+    Returns:
+        the exponential moving average of the network. ``report`` gets it too, every 50 steps, to save or to measure;
+        the time it takes does not count.
+    """
+    a, b, P, K = identity.basis.a, identity.basis.b, recipe.people, recipe.targets
+    rng, stream = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
     if not net.mean.any():
-        net.mean[:, :a] = torch.randn(len(identity.table), a, generator=stream) * (a**-0.5)
-        net.scale.fill_(0.3)
+        start_mean(net, identity.basis, recipe.seed)
     net.mean = net.mean.detach().clone().requires_grad_()
-    trained = [p for p in net.parameters()]
-    average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-    optimizer = torch.optim.AdamW(
-        [{"params": trained, "base": lr}, {"params": [net.mean], "base": 10 * lr}],
-        lr,
-        betas=(0.9, 0.98),
-        weight_decay=0.0,
-    )
-    started, step, running = time.time(), 0, None
+    trained = {**dict(net.named_parameters()), "mean": net.mean}
+    optimizer = Muon(trained, recipe.lr, adam_names=("encoder.embeddings", "layer_embedding", "mean", "head."))
+    average = HyperNet(net.config).requires_grad_(False).eval()
+    average.load_state_dict(net.state_dict())
+    pictures = people.pictures.shape[1]
+    started, paused, step, running = time.time(), 0.0, 0, None
     with Residuals(host.modules) as residuals:
-        while (done := (time.time() - started) / 60 / minutes) < 1:
-            only_mean = done < mean_fraction
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * min(1.0, (step + 1) / 50, 2.5 * (1 - done) + 0.02)
-            index = rng.integers(len(people.pictures), size=batch)
-            reference = rng.integers(people.photos, size=batch)
-            target = (reference + 1 + rng.integers(people.pictures.shape[1] - 1, size=batch)) % people.pictures.shape[1]
-            x0 = torch.from_numpy(people.latents[index, target].astype(np.float32))
-            theta = None if only_mean else net.refine(net.look(people.faces(index, reference)))
-            vectors = net.mean.expand(batch, -1, -1) if only_mean else net.mean + net.scale * theta
-            A, B = vectors.split([a, b], dim=-1)
+        while (done := (time.time() - started - paused) / 60 / recipe.minutes) < 1:
+            index = rng.integers(len(people.pictures), size=P)
+            reference = rng.integers(people.photos, size=P)
+            others = np.stack([1 + rng.permutation(pictures - 1)[:K] for _ in range(P)])  # (P, K), never the reference
+            target = (reference[:, None] + others).reshape(-1) % pictures
+            who = index.repeat(K)
+            theta = net.refine(net.look(people.faces(index, reference)))
+            A, B = (net.mean + net.scale * theta).repeat_interleave(K, 0).split([a, b], dim=-1)
             residuals.set(expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2)))
-            context = host.encode_prompts([people.captions[i][k] for i, k in zip(index, target, strict=True)])
-            # noise levels: stratified over the upper part, where a person's traits are decided (below it the picture
-            # itself shows them, and the identity hardly lowers the loss)
-            level = (
-                LOWEST_LEVEL + (1 - LOWEST_LEVEL) * (torch.arange(batch) + torch.rand(batch, generator=stream)) / batch
-            )
-            sigma = host.sigmas.float()[(level * len(host.sigmas)).long().clamp(max=len(host.sigmas) - 1)]
-            noise = torch.randn(x0.shape, generator=stream)
-            loss = denoising = host.denoising_loss(x0, noise, sigma, context).mean()
-            if theta is not None:
-                loss = loss + norm_weight * output_norm(theta)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([*trained, net.mean], 1.0)
-            optimizer.step()
+            context = host.encode_prompts([people.captions[i][k] for i, k in zip(who, target, strict=True)])
+            x0 = torch.from_numpy(people.latents[who, target].astype(np.float32))
+            S = len(host.sigmas)
+            level = noise_levels(P * K, recipe.low_share, stream)
+            sigma = host.sigmas.float()[(level * S).long().clamp(max=S - 1)]
+            denoising = host.denoising_loss(x0, torch.randn(x0.shape, generator=stream), sigma, context).mean()
+            (denoising + recipe.norm_weight * output_norm(theta)).backward()
+            torch.nn.utils.clip_grad_norm_(list(trained.values()), 1.0)
+            optimizer.step(recipe.lr * min(1.0, (step + 1) / recipe.warmup, 2.5 * (1 - done) + 0.02))
             step += 1
-            decay = min(0.995, (1 + step) / (10 + step))
+            decay = min(0.99, (1 + step) / (10 + step))
             for key, value in net.state_dict().items():
-                average[key].lerp_(value.detach(), 1 - decay)
+                average.state_dict()[key].lerp_(value.detach(), 1 - decay)
             running = denoising.item() if running is None else running + 0.02 * (denoising.item() - running)
             if step % 50 == 0:
+                since = time.time()
                 residuals.set(None)  # the report may run the model itself
-                report(step, done, running)
-    result = HyperNet(net.config)
-    result.load_state_dict(average)
-    return result.eval()
+                report(step, done, running, average)
+                paused += time.time() - since
+    return average
+
+
+@torch.no_grad()
+def controls(net: HyperNet, identity: Identity, host, people: People, count: int = 48) -> dict[str, list[float]]:
+    """Denoising loss of a photo and of an edit, in the upper half of the noise levels, over ``count`` people.
+
+    Rows ``predicted``, ``mean`` (the mean prediction), ``wrong`` (the next person's), ``plain`` (no residual) see the
+    same pictures, noise and levels; call inside ``host.training``.
+    """
+    who = np.arange(min(count, len(people.pictures)))
+    N, S = len(who), len(host.sigmas)
+    predicted = net(people.faces(who, np.zeros(N, int)))
+    rows = {"predicted": predicted, "mean": predicted.mean(0, keepdim=True).expand_as(predicted)}
+    rows |= {"wrong": predicted.roll(1, 0), "plain": None}
+    sigma = host.sigmas.float()[S // 2 + torch.arange(N) * (S - S // 2) // N]
+    losses = {}
+    with Residuals(host.modules) as residuals:
+        for name, vectors in rows.items():
+            if vectors is None:
+                residuals.set(None)
+            else:
+                A, B = vectors.split([identity.basis.a, identity.basis.b], dim=-1)
+                residuals.set(expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2)))
+            losses[name] = []
+            for k in (1, people.pictures.shape[1] - 1):
+                x0 = torch.from_numpy(people.latents[who, k].astype(np.float32))
+                noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
+                context = host.encode_prompts([people.captions[i][k] for i in who])
+                losses[name].append(host.denoising_loss(x0, noise, sigma, context).mean().item())
+    return losses

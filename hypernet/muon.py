@@ -1,4 +1,4 @@
-"""Muon for matrices and convolutions, AdamW for the rest: the optimiser of faceworld's base model and autoencoder.
+"""Muon for matrices and convolutions, AdamW for the rest: the optimiser of the HyperNet and of faceworld's models.
 
 The update of a matrix is its momentum, orthogonalised by five Newton-Schulz steps (Jordan et al., 2024). On faceworld it
 needs about half of AdamW's time for the same loss.
