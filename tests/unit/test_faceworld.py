@@ -16,7 +16,7 @@ PEOPLE = ROOT / "faceworld" / "people"
 
 
 def picture(name):
-    return torch.from_numpy(np.asarray(Image.open(PEOPLE / name))).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(np.array(Image.open(PEOPLE / name))).permute(2, 0, 1)[None].float() / 255
 
 
 def test_words_become_tokens():
