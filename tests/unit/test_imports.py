@@ -29,12 +29,12 @@ def imports(path: Path):
 
 
 def sources(*rooms):
-    return [p for room in rooms for p in sorted((ROOT / room).glob("*.py"))]
+    return [p for room in rooms for p in sorted((ROOT / room).rglob("*.py"))]
 
 
 def test_rooms_import_one_way():
     for path in sources(*ALLOWED):
-        room = path.parent.name
+        room = path.relative_to(ROOT).parts[0]
         for name, ours in imports(path):
             assert not ours or name in ALLOWED[room], f"{path.name} of {room} imports {name}"
             assert name != "hyperdreambooth", f"{path} imports itself by an absolute name"
