@@ -9,7 +9,7 @@ VERBS = {
     "demo": "run the main job on the embedded default and leave a picture sheet in output/demo",
     "doctor": "say what is installed and what will work; --install-host installs a private ComfyUI",
     "train": "train a HyperNet for a checkpoint of the host",
-    "faceworld": "remake the embedded default: autoencoder, export",
+    "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics",
 }
 
 

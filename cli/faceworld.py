@@ -2,8 +2,16 @@
 
 import argparse
 import importlib
+import importlib.util
+import sys
 
-STAGES = {"autoencoder": "train_autoencoder", "export": "export", "metrics": "train_metrics"}
+STAGES = {
+    "render": "renderer.world",
+    "autoencoder": "train_autoencoder",
+    "base": "train_base",
+    "export": "export",
+    "metrics": "train_metrics",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,4 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
+    if args.stage == "render" and not importlib.util.find_spec("skia"):
+        raise ValueError("The renderer needs skia-python, which is not installed: pip install skia-python")
+    if args.stage == "base":  # trains the host's own modules
+        import torch
+
+        from .host_install import find_host
+
+        sys.path.insert(0, str(find_host()))
+        from comfy.cli_args import args as host_args
+
+        host_args.cpu = not torch.cuda.is_available()
     importlib.import_module(f"...faceworld.{STAGES[args.stage]}", __name__).main(rest)

@@ -1,8 +1,8 @@
 """Train the miniature autoencoder on rendered pictures.
 
-    python -m hyperdreambooth faceworld autoencoder --data DIR --out autoencoder.safetensors --minutes 30
+    hyperdreambooth faceworld autoencoder --data DIR --out autoencoder.safetensors --minutes 30
 
-DIR holds ``x.npy`` (N, 128, 128, 3) uint8 and, with ``--pull``, ``latents.npy`` (N, 8, 16, 16): latents of an earlier
+DIR comes from ``faceworld render base`` (``x.npy``) and, with ``--pull``, ``latents.npy`` (N, 8, 16, 16): latents of an earlier
 autoencoder to stay near to, so that a base model trained on those stays valid.
 """
 
@@ -20,11 +20,23 @@ from .autoencoder import SlimTAESD
 HELD_OUT = 256
 
 
-def picture_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """L1 + gradients + coarse L1; (N, 3, H, W) in 0..1."""
+def picture_loss(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """L1 + gradients + coarse L1; (N, 3, H, W) in 0..1, errors times ``weight (N, 1, H, W)``, mean 1."""
     pool = torch.nn.functional.avg_pool2d
-    edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
-    return (y - x).abs().mean() + 0.8 * edges + (y - x).pow(2).mean() + 0.4 * (pool(y, 4) - pool(x, 4)).abs().mean()
+    error = (y - x).abs() * weight
+    edges = (
+        (y.diff(dim=2) - x.diff(dim=2)).abs() * weight[:, :, 1:],
+        (y.diff(dim=3) - x.diff(dim=3)).abs() * weight[..., 1:],
+    )
+    fine = error.mean() + 0.8 * sum(e.mean() for e in edges) + (error * (y - x).abs()).mean()
+    return fine + 0.4 * (pool(y, 4) - pool(x, 4)).abs().mean()
+
+
+def face_weight(strength: float) -> torch.Tensor:
+    """Weights (128, 128), mean 1: ``1 + strength`` between the eyes and the mouth, where a face is recognised."""
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    weight = 1 + strength * torch.exp(-(((x - 64) / 26) ** 2) - ((y - 72) / 26) ** 2)
+    return weight / weight.mean()
 
 
 def psnr(model: SlimTAESD, pictures: np.ndarray) -> float:
@@ -51,6 +63,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--pull", type=float, default=0.0, help="weight of staying near DIR/latents.npy")
     parser.add_argument("--init", type=Path, help="continue from this file")
+    parser.add_argument("--face", type=float, default=0.0, help="extra weight of the inner face in the loss")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="keep the latents (and the base model trained on them) as they are"
+    )
     args = parser.parse_args(argv)
     pictures = np.load(args.data / "x.npy", mmap_mode="r")
     latents = np.load(args.data / "latents.npy", mmap_mode="r") if args.pull else None
@@ -62,7 +78,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.init:
         model.load_state_dict(load_file(args.init))
     edge = ("encoder.0.", "encoder.14.", "decoder.1.", "decoder.19.")
-    optimizer = Muon(dict(model.named_parameters()), args.lr, adam_names=edge)
+    model.encoder.requires_grad_(not args.decoder_only)
+    optimizer = Muon({k: p for k, p in model.named_parameters() if p.requires_grad}, args.lr, adam_names=edge)
+    weight = face_weight(args.face)[None, None]
     started, step, recent = time.time(), 0, []
     while (done := (time.time() - started) / 60 / args.minutes) < 1:
         index = np.sort(rng.choice(count, args.batch, replace=False))
@@ -74,7 +92,8 @@ def main(argv: list[str] | None = None) -> None:
         z = model.encode(x)
         spread = z.detach().pow(2).mean().sqrt()
         noise = torch.randn(z.shape, generator=stream) * spread * 0.08 * torch.rand(len(z), 1, 1, 1, generator=stream)
-        loss = picture_loss(model.decode(z + noise), x)
+        here = weight[..., top : top + args.crop, left : left + args.crop]
+        loss = picture_loss(model.decode(z + noise), x, here)
         if latents is not None:
             near = torch.from_numpy(
                 latents[index, :, top // 8 : (top + args.crop) // 8, left // 8 : (left + args.crop) // 8].astype(

@@ -1,0 +1,67 @@
+"""Training the miniature: the trained modules are the host's, and what is exported is what was trained."""
+
+import torch
+
+from hyperdreambooth.faceworld.autoencoder import SlimTAESD
+from hyperdreambooth.faceworld.export import to_checkpoint
+from hyperdreambooth.faceworld.train_base import Base, noise_steps, tokens, v_loss
+
+
+def seeded_base():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Base()
+
+
+def test_a_trained_base_is_the_model_that_the_stock_loader_makes(faceworld, host):
+    """The committed weights, put into the training modules, predict what the host's loaded model predicts."""
+    import comfy.utils
+    import folder_paths
+
+    state = comfy.utils.load_torch_file(folder_paths.get_full_path_or_raise("checkpoints", "faceworld.safetensors"))
+    prefixes = {"model.diffusion_model.": "unet.", "cond_stage_model.transformer.text_model.": "text."}
+    base = Base()
+    base.load_state_dict(
+        {
+            new + k.removeprefix(old): v.float()
+            for k, v in state.items()
+            for old, new in prefixes.items()
+            if k.startswith(old)
+        }
+    )
+    x, t = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(3)), torch.tensor([100, 900])
+    captions = ["a photo of a [V] face at the beach", "pop art of a face with tan skin"]
+    model, clip, _ = faceworld
+    with torch.inference_mode():
+        context = torch.cat([clip.encode_from_tokens(clip.tokenize(c)) for c in captions])
+        theirs = model.model.diffusion_model.float()(x, t, context=context.float())
+        ours = base(x, t, tokens(captions))
+    assert torch.allclose(ours, theirs, atol=2e-3), (ours - theirs).abs().max()
+
+
+def test_a_new_base_learns_and_exports_all_keys_that_the_loader_wants(host):
+    import comfy.utils
+    import folder_paths
+
+    base = seeded_base()
+    stream = torch.Generator().manual_seed(1)
+    x0, noise = (torch.randn(8, 8, 16, 16, generator=stream) for _ in range(2))
+    t, ids = (
+        noise_steps(8, stream),
+        tokens(["a photo of a face", "", "pop art of a [V] face", "a neon sign of a face"] * 2),
+    )
+    optimizer = torch.optim.AdamW(base.parameters(), 2e-3)
+    losses = []
+    for step in range(12):
+        loss = v_loss(base, x0, t, noise, ids)
+        loss.backward()
+        if step == 2:  # by then the zero-initialised outputs let gradients through to every layer
+            assert all(p.grad is not None for p in base.parameters())
+            assert base.text.encoder.layers[0].self_attn.q_proj.weight.grad.abs().max() > 0
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+    ours = to_checkpoint(base.state_dict(), SlimTAESD().state_dict())
+    path = folder_paths.get_full_path_or_raise("checkpoints", "faceworld.safetensors")
+    assert set(ours) == set(comfy.utils.load_torch_file(path))
