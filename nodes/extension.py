@@ -7,7 +7,7 @@ from ..faceworld.family import register_folders as register_faceworld_folders
 from .apply_lidb import ApplyLiDB
 from .export_lora import ExportLoRA
 from .finetune import RankRelaxedFinetune
-from .folders import register_folders
+from .folders import place_example, register_folders
 from .lidb_files import LoadLiDB, SaveLiDB
 from .load_hypernet import LoadHyperNet
 from .predict import PredictLiDB
@@ -19,6 +19,7 @@ class HyperDreamBooth(ComfyExtension):
         register_folders()
         register_faceworld()
         register_faceworld_folders()
+        place_example()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [LoadHyperNet, PredictLiDB, RankRelaxedFinetune, ApplyLiDB, SaveLiDB, LoadLiDB, ExportLoRA]

@@ -37,7 +37,6 @@ def page(tmp_path_factory):
     for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
         (base / folder).mkdir(parents=True)
     (base / "custom_nodes" / "ComfyUI-HyperDreamBooth").symlink_to(ROOT, target_is_directory=True)
-    shutil.copy(ROOT / "workflows" / "hyperdreambooth_person.png", base / "input")
     command = [
         sys.executable,
         str(find_host() / "main.py"),

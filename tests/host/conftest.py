@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 # booted while pytest collects, because the test modules import node code, which imports the host
 _BASE = Path(tempfile.mkdtemp(prefix="hyperdreambooth-tests-"))
 _HOST = HeadlessHost(_BASE)
-shutil.copy(ROOT / "workflows" / "hyperdreambooth_person.png", _BASE / "input")
 
 
 @pytest.fixture(scope="session")

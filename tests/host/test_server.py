@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,7 +24,6 @@ def base_directory(path: Path) -> Path:
     for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
         (path / folder).mkdir(parents=True)
     (path / "custom_nodes" / "ComfyUI-HyperDreamBooth").symlink_to(ROOT, target_is_directory=True)
-    shutil.copy(ROOT / "workflows" / "hyperdreambooth_person.png", path / "input")
     return path
 
 
