@@ -56,9 +56,11 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     training = load_people(people, args.photos, host.encode_image)
     validation = held_out and load_people(held_out, args.photos, host.encode_image)
     facts = {"people": len(training.pictures), "seed": args.seed, "minutes": args.minutes}
-    identity = Identity(host.table, Basis(A, B), args.trigger, host.base, facts)
     if init:
         net, before = load_hypernet(init)
+        facts["continued_from"] = before.training
+    identity = Identity(host.table, Basis(A, B), args.trigger, host.base, facts)
+    if init:
         if before.table != identity.table or before.basis != identity.basis:
             raise ValueError(f"{init.name} was trained for other layers or another basis. Start without --init.")
         net.train().requires_grad_()

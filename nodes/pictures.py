@@ -12,13 +12,14 @@ MASK_MARGIN = 1.6
 """A face mask or box is widened to this multiple of its larger side, so that hair and chin are inside."""
 
 
-def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict | None = None) -> torch.Tensor:
+def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict | list | None = None) -> torch.Tensor:
     """Cut the square with the face out of every picture.
 
     Args:
         image: (N, H, W, C) in 0..1; only the first three channels are used.
         mask: (N or 1, H, W), white on the face.
-        box: ``{"x", "y", "width", "height"}`` in pixels, or a list with one such box.
+        box: ``{"x", "y", "width", "height"}`` in pixels; or a list of them, of which the largest counts; or, as the
+            host's detectors give it, a list of such lists, one per picture.
 
     Returns:
         (N, S, S, 3). Without mask or box: the largest centred square. Squares of different size are brought to the
@@ -29,18 +30,12 @@ def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict |
     """
     image = image[..., :3]
     N, H, W = image.shape[:3]
-    if isinstance(box, list):
-        if not box:
-            raise ValueError(
-                "The bounding box list is empty: no face was found. Use another picture, or leave the box unconnected."
-            )
-        box = box[0]
     crops = []
     for i in range(N):
         if mask is not None:
             square = _around(*_mask_box(mask[min(i, mask.shape[0] - 1)], H, W), H, W)
         elif box is not None:
-            square = _around(*_checked_box(box, H, W), H, W)
+            square = _around(*_checked_box(_largest_box(box, i), H, W), H, W)
         else:
             side = min(H, W)
             square = ((H - side) // 2, (W - side) // 2, side)
@@ -64,6 +59,19 @@ def _mask_box(mask: torch.Tensor, H: int, W: int) -> tuple[float, float, float, 
         )
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     return left, top, right - left, bottom - top
+
+
+def _largest_box(box: dict | list, picture: int) -> dict:
+    if isinstance(box, list) and box and isinstance(box[0], list):
+        box = box[min(picture, len(box) - 1)]
+    if isinstance(box, dict):
+        return box
+    if not box:
+        raise ValueError(
+            f"The bounding boxes of picture {picture + 1} are empty: no face was found. Use another picture, or leave the "
+            "box unconnected."
+        )
+    return max(box, key=lambda b: b["width"] * b["height"])
 
 
 def _checked_box(box: dict, H: int, W: int) -> tuple[float, float, float, float]:

@@ -1,5 +1,6 @@
 """The nodes inside the real executor: shipped workflows, files, errors as users meet them."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,37 @@ def test_masks_and_boxes_choose_the_face():
     assert torch.equal(square, image[:, 18:82, 128:192])
     assert torch.equal(crop_face(image, box={"x": 140, "y": 30, "width": 40, "height": 40}), square)
     assert crop_face(image).shape == (1, 100, 100, 3)
+    small, large = {"x": 0, "y": 0, "width": 30, "height": 30}, {"x": 140, "y": 30, "width": 40, "height": 40}
+    assert torch.equal(crop_face(image, box=[small, large]), square)  # the largest face
+    two = crop_face(image.repeat(2, 1, 1, 1), box=[[large], [small]])  # one list per picture, as detectors give it
+    assert torch.equal(two[:1], square) and not torch.equal(two[1:], square)
     for bad, words in (
         ({"mask": mask * 0}, "empty"),
         ({"box": {"x": 300, "y": 0, "width": 9, "height": 9}}, "outside"),
+        ({"box": [[]]}, "no face was found"),
     ):
         with pytest.raises(ValueError, match=words):
             crop_face(image, **bad)
+
+
+def test_a_box_and_a_mask_come_in_over_the_wire(host):
+    api = graph(host, "01_predict.json")
+    predict, photo = find(api, "HDB_PredictLiDB"), find(api, "LoadImage")
+    small = {k: v for k, v in api.items() if v["class_type"] in ("LoadImage", "HDB_LoadHyperNet", "HDB_PredictLiDB")}
+    small["crop"] = {"class_type": "PreviewImage", "inputs": {"images": [predict, 1]}}
+    small["box"] = {
+        "class_type": "CreateBoundingBoxes",
+        "inputs": {
+            "width": 128,
+            "height": 128,
+            "editor_state": {"__value__": [{"x": 32, "y": 32, "width": 51, "height": 51}]},
+        },
+    }
+    small["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 128, "height": 128}}
+    whole = Image.open(host.base / "input" / api[photo]["inputs"]["image"]).convert("RGB")
+    for key, source, side in (("bounding_box", ["box", 1], 82), ("mask", ["mask", 0], 128)):
+        wired = copy.deepcopy(small)  # the host unwraps values in place
+        wired[predict]["inputs"][key] = source
+        crop = Image.open(host.saved(host.run(wired)["crop"])[0])
+        assert crop.size == (side, side), key
+    assert list(crop.convert("RGB").getdata()) == list(whole.getdata())
