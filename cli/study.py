@@ -77,7 +77,7 @@ class Study:
         graph[self.save]["inputs"]["filename_prefix"] = f"lidb/{name}_finetuned"
         graph["save_predicted"] = {
             "class_type": "HDB_SaveLiDB",
-            "inputs": {"lidb": [self.predict, 0], "filename_prefix": f"lidb/{name}_predicted", "precision": "float32"},
+            "inputs": {"lidb": [self.predict, 0], "filename_prefix": f"lidb/{name}_predicted", "precision": "float16"},
         }
         return graph
 

@@ -30,8 +30,8 @@ class SaveLiDB(io.ComfyNode):
                 io.Combo.Input(
                     "precision",
                     options=list(DTYPES),
-                    default="float32",
-                    tooltip="float32 is exact (at most 120 KB for SD 1.5 at rank 1); float16 is half as large.",
+                    default="float16",
+                    tooltip="float16: 60 KB for SD 1.5 at rank 1, the same picture to the eye. float32: exact, twice the size.",
                 ),
             ],
             outputs=[],

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -78,6 +79,7 @@ def test_export_is_listed_by_load_lora_and_gives_the_same_picture(host):
 def test_a_saved_person_is_listed_and_gives_the_same_picture(host):
     api = quick(graph(host, "01_predict.json"))
     save = find(api, "HDB_SaveLiDB")
+    api[save]["inputs"]["precision"] = "float32"
     outputs = host.run(api)
     first = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
     file = host.saved(outputs[save])[0]
@@ -88,6 +90,21 @@ def test_a_saved_person_is_listed_and_gives_the_same_picture(host):
     outputs = host.run(api)
     second = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
     assert second.tobytes() == first.tobytes()
+
+
+def test_half_precision_changes_no_pixel_by_more_than_two_steps(host):
+    """The default precision: half the size, the same picture to the eye."""
+    api = quick(graph(host, "01_predict.json"))
+    assert api[find(api, "HDB_SaveLiDB")]["inputs"]["precision"] == "float16"
+    outputs = host.run(api)
+    first = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    file = host.saved(outputs[find(api, "HDB_SaveLiDB")])[0]
+    api["load"] = {"class_type": "HDB_LoadLiDB", "inputs": {"lidb_name": file.name}}
+    api[find(api, "HDB_ApplyLiDB")]["inputs"]["lidb"] = ["load", 0]
+    for kind in ("HDB_SaveLiDB", "HDB_PredictLiDB", "HDB_LoadHyperNet", "LoadImage"):
+        del api[find(api, kind)]
+    second = Image.open(next(p for o in host.run(api).values() for p in host.saved(o) if p.suffix == ".png"))
+    assert np.abs(np.asarray(first, int) - np.asarray(second, int)).max() <= 2
 
 
 def test_errors_reach_the_user_in_one_sentence(host):
