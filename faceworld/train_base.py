@@ -25,6 +25,8 @@ from .family import TEXT_CONFIG, WIDTH, FaceworldTextModel
 from .vocabulary import MAX_LENGTH, PAD, WordTokenizer
 
 HELD_OUT = 512
+# share of the signal's variance that is left after each of the 1000 steps: SD's scaled-linear schedule
+KEPT = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0).float()
 UNET = {
     "in_channels": LATENT_CHANNELS, "out_channels": LATENT_CHANNELS, "model_channels": 64, "num_res_blocks": [1, 1],
     "channel_mult": [1, 2], "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1],
@@ -69,15 +71,17 @@ def _initialise(base: Base) -> None:
             torch.nn.init.zeros_(module.bias)
 
 
+TOKENIZER = WordTokenizer()
+
+
 def tokens(captions: list[str]) -> torch.Tensor:
     """(N, 24) ids, padded."""
-    tokenizer = WordTokenizer()
-    rows = [tokenizer(c)["input_ids"] for c in captions]
+    rows = [TOKENIZER(c)["input_ids"] for c in captions]
     rows = [r if len(r) <= MAX_LENGTH else [*r[: MAX_LENGTH - 1], r[-1]] for r in rows]
     return torch.tensor([r + [PAD] * (MAX_LENGTH - len(r)) for r in rows])
 
 
-def personal(caption: str, rng: np.random.Generator) -> str:
+def drop_or_personalise(caption: str, rng: np.random.Generator) -> str:
     """One in ten empty (for guidance), one in five with [V], which so becomes a word without a meaning of its own."""
     if rng.random() < 0.1:
         return ""
@@ -86,8 +90,7 @@ def personal(caption: str, rng: np.random.Generator) -> str:
 
 def v_loss(base: Base, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean squared error of v at SD's scaled-linear schedule."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    kept = torch.cumprod(1 - betas, 0).float()[t].view(-1, 1, 1, 1)
+    kept = KEPT[t].view(-1, 1, 1, 1)
     a, s = kept.sqrt(), (1 - kept).sqrt()
     return (base(a * x0 + s * noise, t, ids) - (a * noise - s * x0)).pow(2).mean()
 
@@ -160,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
             order = list(rng.permutation(count))
         index = [order.pop() for _ in range(args.batch)]
         x0 = torch.from_numpy(latents[index].astype(np.float32))
-        ids = tokens([personal(captions[i], rng) for i in index])
+        ids = tokens([drop_or_personalise(captions[i], rng) for i in index])
         noise = torch.randn(x0.shape, generator=stream)
         loss = v_loss(base, x0, noise_steps(args.batch, stream), noise, ids)
         loss.backward()

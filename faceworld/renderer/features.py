@@ -17,8 +17,8 @@ def draw_beard(canvas, head: Head, person: Identity) -> None:
     j, ch, my, length = person.jaw, person.chin, person.mouth_y, person.beard_length
     P = [
         (-0.96, 0.34), (-j * 0.98, 0.62), (-ch * 1.2, 0.98 + length * 0.5), (0, 1.02 + length),
-        (ch * 1.2, 0.98 + length * 0.5), (j * 0.98, 0.62), (0.96, 0.34), (0.78, 0.5), (0.5, my - 0.0), (0, my - 0.02),
-        (-0.5, my - 0.0), (-0.78, 0.5),
+        (ch * 1.2, 0.98 + length * 0.5), (j * 0.98, 0.62), (0.96, 0.34), (0.78, 0.5), (0.5, my), (0, my - 0.02),
+        (-0.5, my), (-0.78, 0.5),
     ]  # fmt: skip
     c = shade(person.hair_colour, 0.8)
     shader = linear((0, head.cy), (0, head.cy + head.hh * (1 + length)), c, shade(c, 0.7))
@@ -33,7 +33,7 @@ def draw_mouth(canvas, head: Head, person: Identity, photo: Photo) -> None:
         width *= 0.62
         opened *= 1.15
     x, smile = np.linspace(-1, 1, 9), photo.smile * 0.12
-    curve = -smile * (x**2) * 1.0 + smile * 0.35
+    curve = -smile * (x**2) + smile * 0.35
     top, bottom = my + curve - opened * 0.35 * (1 - x**2), my + curve + opened * (1 - x**2)
     between = lambda upper, lower, w: np.concatenate([np.stack([w, upper], 1), np.stack([w, lower], 1)[::-1]])  # noqa: E731
     if opened > 0.02:
@@ -148,7 +148,7 @@ def _brow(canvas, head: Head, person: Identity, photo: Photo, s: int) -> None:
     ex, half, length = s * person.eye_x, person.brow_thickness, person.brow_length
     y = person.eye_y - person.brow_height - photo.brow * 0.12 - 0.02
     X = np.linspace(-1, 1, 7)
-    Y = y - s * X * length * (person.brow_tilt * 0.35) * 1 - person.brow_arch * (1 - X**2)
+    Y = y - s * X * length * (person.brow_tilt * 0.35) - person.brow_arch * (1 - X**2)
     taper = half * 0.5 * (1 - 0.55 * np.maximum(0, s * X))
     P = np.concatenate([np.stack([ex + X * length, Y - taper], 1), np.stack([ex + X * length, Y + taper], 1)[::-1]])
     canvas.drawPath(path(head.surface(P, 0.04)), fill(person.brow_colour))

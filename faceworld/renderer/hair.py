@@ -75,9 +75,7 @@ def draw_front(canvas, head: Head, person: Identity, photo: Photo, strands: np.r
         canvas.drawPath(path(head.before(_cap(person, v, part, drop), 0.06)), shine)
         for k in range(3):
             q = strands.uniform(-0.6, 0.6)
-            P = spline(
-                [(q * 0.5 + part * 0.3, -1 - v * 0.7), (q * 1.0, -0.93 - v * 0.1), (q * 1.25, line - 0.06)], False
-            )
+            P = spline([(q * 0.5 + part * 0.3, -1 - v * 0.7), (q, -0.93 - v * 0.1), (q * 1.25, line - 0.06)], False)
             canvas.drawPath(path(head.before(P, 0.06), False), stroke(dark if k else light, 0.9, 0.55))
     elif hair == "quiff":
         canvas.drawPath(path(head.before(_cap(person, 0.05, 0, -0.12), 0.05)), fill(dark))

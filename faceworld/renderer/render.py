@@ -57,6 +57,6 @@ def render(person: Identity, photo: Photo, scene: Scene) -> np.ndarray:
     draw_accessory(canvas, head, person, scene.accessory)
     canvas.restore()
     picture = surface.makeImageSnapshot().toarray(colorType=skia.kRGB_888x_ColorType)[:, :, :3].astype(np.float32) / 255
-    light = np.array(AMBIENT.get(scene.context, (1, 1, 1))) * 1.0
+    light = np.array(AMBIENT.get(scene.context, (1, 1, 1)))
     picture = np.clip(picture * light * (1 + np.array(photo.tint)), 0, 1)
     return (stylize(picture, scene.style) * 255 + 0.5).astype(np.uint8)

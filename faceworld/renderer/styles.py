@@ -56,7 +56,7 @@ def _pop(photo: np.ndarray) -> np.ndarray:
 
 def _neon(photo: np.ndarray) -> np.ndarray:
     lines = np.clip(_blur(np.clip(_edges(photo) * 6 - 0.08, 0, 1), 0.5) * 1.25, 0, 1)
-    y, x = np.mgrid[: len(photo), : len(photo)] / 1.0
+    y, x = np.mgrid[: len(photo), : len(photo)]
     hue = (x / 128 * 0.35 + y / 128 * 0.3 + 0.75) % 1 * 6
     tubes = np.stack(
         [np.clip(np.abs(hue - 3) - 1, 0, 1), np.clip(2 - np.abs(hue - 2), 0, 1), np.clip(2 - np.abs(hue - 4), 0, 1)], -1
