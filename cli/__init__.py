@@ -8,6 +8,7 @@ VERBS = {
     "evaluate": "score 24 unseen people with controls and intervals",
     "demo": "run the main job on the embedded default and leave a picture sheet in output/demo",
     "doctor": "say what is installed and what will work; --install-host installs a private ComfyUI",
+    "precompute": "prepare a folder of faces for training, with a LiDB for every person",
     "train": "train a HyperNet for a checkpoint of the host",
     "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics",
 }

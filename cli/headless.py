@@ -13,6 +13,14 @@ from pathlib import Path
 from .host_install import REPOSITORY, find_host
 
 
+def pick_device() -> None:
+    """Under ``accelerate launch``, each process takes the GPU of its local rank; call before the host is imported."""
+    import torch
+
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
 class NodeFailed(RuntimeError):
     """A node raised, or the graph is invalid; the message is the node's own."""
 

@@ -1,93 +1,135 @@
-"""Train a HyperNet for any checkpoint of the host with a CLIP text encoder.
+"""Train a HyperNet on people that `hyperdreambooth precompute` has prepared.
 
-    hyperdreambooth train --checkpoint faceworld.safetensors --people DIR --held-out DIR --minutes 13 --seed 1 \\
-        --out hypernet.safetensors
+    hyperdreambooth train --checkpoint sd15.safetensors --data people/ --out run/ --size huge --steps 20000
+    accelerate launch --num_processes 8 -m hyperdreambooth train ...          (many GPUs: the same command)
 
-Each DIR holds people.npy and people.json (see hypernet/data.py). ``--init`` continues from a HyperNet (weights, not the
-optimiser's memory); without it the encoder first learns the people's attributes, if they are known.
+Kill it when you like: the same command goes on from the last checkpoint, and ends with the same weights as a run that
+was never interrupted. RUN holds hypernet.safetensors (the moving average, for models/hypernets), state.safetensors (to
+go on from), losses.jsonl, sheets/ (pictures of held-out people) and logs/ for `tensorboard --logdir RUN/logs`.
+
+Is it learning? The table of controls says so: "predicted" must fall below "plain" (no identity) and "mean" (everybody's
+average), "wrong" (another person's prediction) must rise above them.
 """
 
 import argparse
+import json
+import os
+import signal
 import time
 from pathlib import Path
 
-A, B = 48, 24
-SIZES = {"image_size": 128, "patch_size": 16, "encoder_width": 160, "encoder_depth": 4, "encoder_heads": 4,
-         "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4, "refinements": 3}  # fmt: skip
+SIZES = {
+    "small": {"image_size": 128, "patch_size": 16, "encoder_width": 160, "encoder_depth": 4, "encoder_heads": 4,
+              "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4},
+    "base": {"image_size": 224, "patch_size": 16, "encoder_width": 768, "encoder_depth": 12, "encoder_heads": 12,
+             "decoder_width": 512, "decoder_depth": 2, "decoder_heads": 8},
+    "huge": {"image_size": 224, "patch_size": 14, "encoder_width": 1280, "encoder_depth": 32, "encoder_heads": 16,
+             "decoder_width": 1024, "decoder_depth": 2, "decoder_heads": 16},
+}  # fmt: skip
+SHEET_PROMPTS = ["a photo of a {}", "a pencil sketch of a {}", "pop art of a {}"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("--checkpoint", default="faceworld.safetensors", help="name in the host's checkpoint folders")
-    parser.add_argument("--people", type=Path, required=True, help="folder of training people")
-    parser.add_argument("--held-out", type=Path, help="folder of validation people, for the controls")
-    parser.add_argument("--photos", type=int, default=2, help="how many pictures of each person are plain photos")
-    parser.add_argument("--out", type=Path, required=True, help="HyperNet file; saved every 100 steps")
-    parser.add_argument("--init", type=Path, help="HyperNet file to continue from")
-    parser.add_argument("--encoder-minutes", type=float, default=5)
-    parser.add_argument("--minutes", type=float, default=13, help="minutes of end-to-end training")
+    parser.add_argument("--data", type=Path, required=True, help="folder that precompute made")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--recipe", choices=("plus", "paper"), default="plus", help="paper: the method to the letter")
+    parser.add_argument("--steps", type=int, default=2000, help="end-to-end steps")
+    parser.add_argument("--warmup-steps", type=int, default=0, help="steps on the fitted LiDBs before them")
+    parser.add_argument("--people", type=int, default=12, help="people a step, over all processes")
+    parser.add_argument("--targets", type=int, default=2, help="pictures of each person a step")
+    parser.add_argument("--accumulate", type=int, default=1, help="shares of a step, to save memory")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--weight-loss", type=float, help="weight of |theta_hat - theta|^2 (plus 0.01, paper 0.1)")
+    parser.add_argument("--norm-weight", type=float, default=1e-4, help="weight of the deviation's size")
+    parser.add_argument("--low-share", type=float, default=0.12, help="share of noise levels below the middle")
+    parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--trigger", default="[V] face", help="phrase that the captions use for the person")
+    parser.add_argument("--size", choices=SIZES, default="small", help="small: faceworld; huge: the paper's ViT-H")
+    parser.add_argument("--refinements", type=int, default=3, help="times the decoder refines its prediction")
+    parser.add_argument("--encoder", type=Path, help="local transformers folder of a ViT to start the encoder from")
+    parser.add_argument("--init", type=Path, help="HyperNet file to start from")
+    parser.add_argument("--hold-out", type=int, default=48, help="people kept for the controls (at most a tenth)")
+    parser.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="of the HyperNet")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's own choice)")
+    parser.add_argument("--save-every", type=float, default=10, help="minutes between checkpoints")
+    parser.add_argument("--report-every", type=int, default=200, help="steps between controls and sheets (0: never)")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
-    for path in (args.people, args.held_out, args.init):
+    for field in ("data", "out", "init", "encoder"):
+        if getattr(args, field):
+            setattr(args, field, getattr(args, field).resolve())
+    for path in (args.init, args.encoder):
         if path and not path.exists():
             raise ValueError(f"There is nothing at {path}. Check the path.")
-    people, held_out, out, init = (p and p.resolve() for p in (args.people, args.held_out, args.out, args.init))
-    from .headless import HeadlessHost
-    from .host_install import REPOSITORY
+    try:
+        import accelerate
+    except ImportError:
+        raise ValueError("Training needs accelerate and tensorboard: pip install 'hyperdreambooth[train]'") from None
+    from ..hypernet.shards import PreparedPeople
 
-    HeadlessHost(REPOSITORY / "output" / "train")
-    import comfy.sd
-    import folder_paths
+    data = PreparedPeople(args.data)
     import torch
 
-    from ..hypernet.checkpoint import Identity, load_hypernet, save_hypernet
-    from ..hypernet.data import load_people
-    from ..hypernet.hypernet import HyperNet, HyperNetConfig
-    from ..hypernet.train import Recipe, controls, pretrain_encoder, train
-    from ..lidb.basis import Basis
-    from ..nodes.host import HostModel
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    from .headless import HeadlessHost, pick_device
+    from .host_install import REPOSITORY
 
-    torch.set_num_threads(1)  # faster than two on small pictures, and leaves the other core to you
-    with torch.inference_mode():
-        checkpoint = folder_paths.get_full_path_or_raise("checkpoints", args.checkpoint)
-        host = HostModel(*comfy.sd.load_checkpoint_guess_config(checkpoint)[:3])
-    training = load_people(people, args.photos, host.encode_image)
-    validation = held_out and load_people(held_out, args.photos, host.encode_image)
-    facts = {"people": len(training.pictures), "seed": args.seed, "minutes": args.minutes}
-    if init:
-        net, before = load_hypernet(init)
-        facts["continued_from"] = before.training
-    identity = Identity(host.table, Basis(A, B), args.trigger, host.base, facts)
-    if init:
-        if before.table != identity.table or before.basis != identity.basis:
-            raise ValueError(f"{init.name} was trained for other layers or another basis. Start without --init.")
-        net.train().requires_grad_()
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
-            net = HyperNet(HyperNetConfig(**SIZES, layers=len(host.table), numbers=A + B))
-        if training.attributes is not None:
-            known = pretrain_encoder(net, training, args.encoder_minutes, args.seed)
-            print(f"encoder: {1 - known:.2f} of the attributes' variance explained", flush=True)
-    started, latents = time.time(), training.latents.shape[2:]
+    pick_device()
+    HeadlessHost(REPOSITORY / "output" / "train")
+    from .training_run import TrainingRun
 
-    def report(step, done, loss, average):
-        print(f"step {step}  {100 * done:.0f} %  loss {loss:.4f}  {time.time() - started:.0f} s", flush=True)
-        if step % 100 == 0:
-            save_hypernet(out, average, identity, torch.float16)
-            if validation:
-                show(controls(average, identity, host, validation))
-
-    recipe = Recipe(minutes=args.minutes, seed=args.seed)
-    with host.training((recipe.people * recipe.targets, *latents)):
-        average = train(net, identity, host, training, recipe, report)
-        save_hypernet(out, average, identity, torch.float16)
-        if validation:
-            show(controls(average, identity, host, validation))
+    accelerator = accelerate.Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=args.mixed_precision,
+        gradient_accumulation_steps=args.accumulate,
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    job = TrainingRun(args, accelerator, data)
+    stop = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+    try:
+        with job.host.training((args.people * args.targets, *job.training.latent_shape)), job.training:
+            _loop(args, job, accelerator, stop)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        accelerator.end_training()
 
 
-def show(losses: dict[str, list[float]]) -> None:
-    for name, (photo, edit) in losses.items():
-        print(f"  {name:10} photo {photo:.4f}  edit {edit:.4f}", flush=True)
+def _loop(args: argparse.Namespace, job, accelerator, stop: list[bool]) -> None:
+    import torch
+
+    training, saved, started, first = job.training, time.time(), time.time(), job.training.step
+    many = accelerator.num_processes > 1
+    while training.step < training.recipe.total:
+        losses = training.advance()
+        job.log(losses)
+        asked = torch.tensor(float(bool(stop)), device=accelerator.device)
+        if many:  # a signal may have reached some processes only
+            asked = accelerator.reduce(asked, "sum")
+        if asked.item():
+            job.save()
+            job.say(f"stopped at step {training.step}; the same command goes on from here")
+            return
+        if time.time() - saved > 60 * args.save_every:
+            job.save()
+            saved = time.time()
+        if training.step % 20 == 0:
+            speed = (training.step - first) * args.people * args.targets / (time.time() - started)
+            job.say(f"step {training.step} of {training.recipe.total}  {_line(losses)}  {speed:.1f} samples/s")
+        if args.report_every and (training.step % args.report_every == 0 or training.step == training.recipe.total):
+            job.report()
+    job.save()
+
+
+def _line(losses: dict[str, float]) -> str:
+    return "  ".join(f"{k} {losses[k]:.4f}" for k in ("loss", "denoising", "weights", "cosine") if k in losses)
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    partial.replace(path)

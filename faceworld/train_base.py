@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from ..hypernet.muon import Muon
 from .autoencoder import LATENT_CHANNELS, SlimTAESD
 from .family import TEXT_CONFIG, WIDTH, FaceworldTextModel
+from .train_autoencoder import face_weight
 from .vocabulary import MAX_LENGTH, PAD, WordTokenizer
 
 HELD_OUT = 512
@@ -88,11 +89,18 @@ def drop_or_personalise(caption: str, rng: np.random.Generator) -> str:
     return caption.replace("face", "[V] face") if rng.random() < 0.2 else caption
 
 
-def v_loss(base: Base, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of v at SD's scaled-linear schedule."""
+def v_loss(
+    base: Base,
+    x0: torch.Tensor,
+    t: torch.Tensor,
+    noise: torch.Tensor,
+    ids: torch.Tensor,
+    weight: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """Mean squared error of v at SD's scaled-linear schedule, times ``weight (16, 16)``."""
     kept = KEPT[t].view(-1, 1, 1, 1)
     a, s = kept.sqrt(), (1 - kept).sqrt()
-    return (base(a * x0 + s * noise, t, ids) - (a * noise - s * x0)).pow(2).mean()
+    return ((base(a * x0 + s * noise, t, ids) - (a * noise - s * x0)).pow(2) * weight).mean()
 
 
 def noise_steps(count: int, stream: torch.Generator) -> torch.Tensor:
@@ -138,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--face", type=float, default=0.0, help="extra weight of the inner face in the loss")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     captions = [record["caption"] for record in json.loads((args.data / "captions.json").read_text())]
@@ -155,6 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.init:
         base.load_state_dict(load_file(args.init))
     average = copy.deepcopy(base)
+    weight = torch.nn.functional.avg_pool2d(face_weight(args.face)[None], 8)[0]  # (16, 16), mean 1
     edge = ("unet.input_blocks.0.", "unet.out.2", "text.embeddings.")
     optimizer = Muon(dict(base.named_parameters()), args.lr, adam_names=edge)
     started, step, recent, order, saved = time.time(), 0, [], [], time.time()
@@ -165,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
         x0 = torch.from_numpy(latents[index].astype(np.float32))
         ids = tokens([drop_or_personalise(captions[i], rng) for i in index])
         noise = torch.randn(x0.shape, generator=stream)
-        loss = v_loss(base, x0, noise_steps(args.batch, stream), noise, ids)
+        loss = v_loss(base, x0, noise_steps(args.batch, stream), noise, ids, weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(base.parameters(), 1.0)
         optimizer.step(args.lr * min(1, (step + 1) / 60) * (1 if done < 0.6 else max(0.02, (1 - done) / 0.4)))

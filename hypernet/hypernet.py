@@ -45,8 +45,8 @@ class LayerHead(nn.Module):
 class HyperNet(nn.Module):
     """Pictures -> identities.
 
-    Buffers: ``mean (L, a+b)``, the mean identity, and ``scale (L, 1)``; the network's output is a normalised deviation
-    from the mean, so that every layer counts alike.
+    ``mean (L, a+b)``, trained too, is the mean identity; the buffer ``scale (L, 1)`` makes the network's own output a
+    normalised deviation from it, so that every layer counts alike.
     """
 
     def __init__(self, config: HyperNetConfig):
@@ -75,7 +75,7 @@ class HyperNet(nn.Module):
         )
         self.decoder = nn.TransformerDecoder(layer, c.decoder_depth, norm=nn.LayerNorm(c.decoder_width))
         self.head = LayerHead(c.layers, c.decoder_width, c.numbers)
-        self.register_buffer("mean", torch.zeros(c.layers, c.numbers))
+        self.mean = nn.Parameter(torch.zeros(c.layers, c.numbers))
         self.register_buffer("scale", torch.ones(c.layers, 1))
 
     def look(self, pictures: torch.Tensor) -> torch.Tensor:

@@ -32,7 +32,7 @@ class Muon:
         self.groups: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
         for p in by_muon.values():
             self.groups.setdefault((p.shape[0], p[0].numel()), []).append(p)
-        self.buffers = {shape: torch.zeros(len(group), *shape) for shape, group in self.groups.items()}
+        self.buffers = {s: group[0].new_zeros(len(group), *s) for s, group in self.groups.items()}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -47,3 +47,22 @@ class Muon:
                 p.add_(u.view_as(p), alpha=-lr)
         for p in self.parameters:
             p.grad = None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything the optimiser remembers, under stable names; the same tensors, not copies."""
+        memory = {f"muon.{m}x{n}": buffer for (m, n), buffer in self.buffers.items()}
+        for i, state in self.adam.state_dict()["state"].items():
+            memory |= {f"adam.{i}.{key}": value for key, value in state.items()}
+        return memory
+
+    def restore(self, memory: dict[str, torch.Tensor]) -> None:
+        """Inverse of ``tensors``."""
+        for (m, n), buffer in self.buffers.items():
+            buffer.copy_(memory[f"muon.{m}x{n}"])
+        form = self.adam.state_dict()
+        form["state"] = {}
+        for name, value in memory.items():
+            kind, index, *key = name.split(".")
+            if kind == "adam":
+                form["state"].setdefault(int(index), {})[key[0]] = value.clone()
+        self.adam.load_state_dict(form)

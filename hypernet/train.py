@@ -1,166 +1,267 @@
-"""Train a HyperNet end to end: face photo -> identity -> denoising loss of *other* pictures of the same person.
+"""Train a HyperNet: a warm-up on fitted LiDBs, then end to end, face photo -> identity -> denoising loss of *other*
+pictures of the same person, through per-sample residuals of the frozen base model.
 
-Two stages: the encoder learns to read faces (regression of the people's known attributes), then the whole network is
-trained through per-sample residuals of the frozen base model. Cures built in: deviations from a mean identity,
-reference != target, edit captions, output-norm penalty, and noise levels where a person matters.
-The base model is borrowed: ``host`` has ``encode_prompts``, ``denoising_loss``, ``sigmas`` and ``modules``.
+The base model is borrowed: ``host`` has ``table``, ``modules``, ``sigmas``, ``device``, ``encode_prompts`` and
+``denoising_loss``. Processes are Hugging Face Accelerate's: each takes its share of every step's people.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import re
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from safetensors.torch import safe_open, save_file
 
 from ..lidb.residual import Residuals
+from ..lidb.targets import TargetTable
 from ..lidb.value import expand
 from .checkpoint import Identity
-from .data import People
 from .hypernet import HyperNet
-from .losses import output_norm
+from .losses import balanced, cosine, output_norm, spread, weight_loss
 from .muon import Muon
+from .precompute import sigma_at
+from .recipe import Draw, Recipe, draw
+from .shards import PreparedPeople
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. A step shows ``people`` different people, each with ``targets`` pictures under noise, so that one
-    prediction is paid for once and judged several times.
-
-    ``low_share`` of the samples have noise levels below the middle. There the picture itself shows who it is and an
-    identity hardly lowers the loss (faceworld: by 0.002 below level 0.5, by 0.04 at 0.8, by 0.1 at 0.99).
-    """
-
-    minutes: float
-    seed: int
-    people: int = 12
-    targets: int = 2
-    lr: float = 2e-3
-    norm_weight: float = 1e-4
-    low_share: float = 0.12
-    warmup: int = 50
-
-
-def pretrain_encoder(
-    net: HyperNet, people: People, minutes: float, seed: int, batch: int = 32, lr: float = 1e-3
-) -> float:
-    """Attribute regression; returns the last running loss (1.0 = knows nothing)."""
-    rng = np.random.default_rng(seed)
-    head = nn.Linear(net.config.encoder_width, people.attributes.shape[1])
-    parameters = [*net.encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr, weight_decay=0.01)
-    started, running = time.time(), 1.0
-    while (done := (time.time() - started) / 60 / minutes) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, 20 * done + 0.05, 3 * (1 - done) + 0.02)
-        index = rng.integers(len(people.pictures), size=batch)
-        faces = people.faces(index, rng.integers(people.photos, size=batch))
-        wanted = torch.from_numpy(people.attributes[index]).float()
-        loss = (head(net.look(faces).mean(1)) - wanted).pow(2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        running += 0.02 * (loss.item() - running)
-    return running
-
-
-def noise_levels(N: int, low_share: float, stream: torch.Generator) -> torch.Tensor:
-    """Stratified levels (N,) in 0..1: ``low_share`` of them below 0.5, the rest evenly above; in random order."""
-    u = (torch.randperm(N, generator=stream) + torch.rand(N, generator=stream)) / N
-    return torch.where(u < low_share, 0.5 * u / max(low_share, 1e-9), 0.5 + 0.5 * (u - low_share) / (1 - low_share))
+LEVELS = (0.0, 0.5, 0.75, 0.9, 1.0)
+ADAM_NAMES = ("encoder.embeddings", "layer_embedding", "mean", "head.")
+MOST_FOR_STATISTICS = 512
 
 
 def start_mean(net: HyperNet, basis, seed: int) -> None:
     """Mean identity of a fresh network: random input side, zero output side, so it has no effect but a gradient."""
     stream = torch.Generator().manual_seed(seed)
-    net.mean[:, : basis.a] = torch.randn(len(net.mean), basis.a, generator=stream) * basis.a**-0.5
-    net.scale.fill_(0.3)
+    with torch.no_grad():
+        net.mean[:, : basis.a] = torch.randn(len(net.mean), basis.a, generator=stream) * basis.a**-0.5
+        net.scale.fill_(0.3)
 
 
-def train(
-    net: HyperNet,
-    identity: Identity,
-    host,
-    people: People,
-    recipe: Recipe,
-    report: Callable[[int, float, float, HyperNet], None] = lambda step, done, loss, net: None,
-) -> HyperNet:
-    """The end-to-end stage; call inside ``host.training``. A network that was trained before continues from its weights.
+def layer_groups(table: TargetTable) -> dict[str, list[int]]:
+    """Layers by place and kind (``down attn1``, ``mid ff``, ``text`` ...) -> their rows in the table."""
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(table.names):
+        found = re.match(r"lora_unet_(down|mid|up)_.*?_(attn1|attn2|ff)_", name)
+        groups.setdefault(" ".join(found.groups()) if found else "text" if "lora_te" in name else "other", []).append(i)
+    return groups
 
-    Returns:
-        the exponential moving average of the network. ``report`` gets it too, every 50 steps, to save or to measure;
-        the time it takes does not count.
+
+class Training:
+    """A run that can be advanced step by step, saved and restored exactly. Use it inside ``host.training`` as a context.
+
+    Args:
+        net: trained in place; a network without a mean identity is given one.
+        pool: the people to train on (numbers in ``data``).
+        accelerator: an ``accelerate.Accelerator``.
+        accumulate: shares into which every process's part of a step is cut, to save memory.
+
+    Raises:
+        ValueError: the people cannot be divided, or the warm-up has nobody to learn from.
     """
-    a, b, P, K = identity.basis.a, identity.basis.b, recipe.people, recipe.targets
-    rng, stream = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
-    if not net.mean.any():
-        start_mean(net, identity.basis, recipe.seed)
-    net.mean = net.mean.detach().clone().requires_grad_()
-    trained = {**dict(net.named_parameters()), "mean": net.mean}
-    optimizer = Muon(trained, recipe.lr, adam_names=("encoder.embeddings", "layer_embedding", "mean", "head."))
-    average = HyperNet(net.config).requires_grad_(False).eval()
-    average.load_state_dict(net.state_dict())
-    pictures = people.pictures.shape[1]
-    started, paused, step, running = time.time(), 0.0, 0, None
-    with Residuals(host.modules) as residuals:
-        while (done := (time.time() - started - paused) / 60 / recipe.minutes) < 1:
-            index = rng.integers(len(people.pictures), size=P)
-            reference = rng.integers(people.photos, size=P)
-            others = np.stack([1 + rng.permutation(pictures - 1)[:K] for _ in range(P)])  # (P, K), never the reference
-            target = (reference[:, None] + others).reshape(-1) % pictures
-            who = index.repeat(K)
-            theta = net.refine(net.look(people.faces(index, reference)))
-            A, B = (net.mean + net.scale * theta).repeat_interleave(K, 0).split([a, b], dim=-1)
-            residuals.set(expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2)))
-            context = host.encode_prompts([people.captions[i][k] for i, k in zip(who, target, strict=True)])
-            x0 = torch.from_numpy(people.latents[who, target].astype(np.float32))
-            S = len(host.sigmas)
-            level = noise_levels(P * K, recipe.low_share, stream)
-            sigma = host.sigmas.float()[(level * S).long().clamp(max=S - 1)]
-            denoising = host.denoising_loss(x0, torch.randn(x0.shape, generator=stream), sigma, context).mean()
-            (denoising + recipe.norm_weight * output_norm(theta)).backward()
-            torch.nn.utils.clip_grad_norm_(list(trained.values()), 1.0)
-            optimizer.step(recipe.lr * min(1.0, (step + 1) / recipe.warmup, 2.5 * (1 - done) + 0.02))
-            step += 1
-            decay = min(0.99, (1 + step) / (10 + step))
-            for key, value in net.state_dict().items():
-                average.state_dict()[key].lerp_(value.detach(), 1 - decay)
-            running = denoising.item() if running is None else running + 0.02 * (denoising.item() - running)
-            if step % 50 == 0:
-                since = time.time()
-                residuals.set(None)  # the report may run the model itself
-                report(step, done, running, average)
-                paused += time.time() - since
-    return average
+
+    def __init__(
+        self,
+        net: HyperNet,
+        identity: Identity,
+        host,
+        data: PreparedPeople,
+        pool: np.ndarray,
+        recipe: Recipe,
+        accelerator,
+        accumulate: int = 1,
+    ):
+        shares = accelerator.num_processes * accumulate
+        if recipe.people % shares:
+            raise ValueError(
+                f"{recipe.people} people a step cannot be divided among {accelerator.num_processes} processes x "
+                f"{accumulate} accumulated shares. Choose a multiple of {shares}."
+            )
+        fitted = np.intersect1d(pool, data.fitted)
+        if recipe.warmup_steps and len(fitted) < 2:
+            raise ValueError(
+                f"The warm-up learns from fitted LiDBs, but {len(fitted)} of the {len(pool)} training people have one. "
+                "Run precompute with --fit, or set --warmup-steps 0."
+            )
+        self.identity, self.host, self.data, self.pool, self.recipe = identity, host, data, pool, recipe
+        self.accelerator, self.accumulate, self.step = accelerator, accumulate, 0
+        self.groups, self.latent_shape = layer_groups(identity.table), tuple(data.latents([0]).shape[1:])
+        self.size = torch.ones(len(identity.table))  # per layer, what the mean identity leaves open
+        if len(fitted) >= 2:
+            theta = balanced(data.thetas(fitted[:MOST_FOR_STATISTICS]), identity.basis.a)
+            self.size = spread(theta, identity.basis.a)
+            if not net.mean.any() and recipe.kind == "plus":
+                with torch.no_grad():
+                    net.mean.copy_(theta.mean(0))
+                    net.scale.copy_(theta.std(0).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(1e-6))
+        if not net.mean.any() and recipe.kind == "plus":
+            start_mean(net, identity.basis, recipe.seed)
+        net.to(accelerator.device)
+        self.average = HyperNet(net.config).requires_grad_(False).eval().to(accelerator.device)
+        self.average.load_state_dict(net.state_dict())
+        adam = ADAM_NAMES if recipe.kind == "plus" else ("",)  # the paper's sources use Adam throughout
+        self.net, self.optimizer = net, Muon(dict(net.named_parameters()), recipe.lr, adam)
+        self.model = accelerator.prepare_model(net) if accelerator.num_processes > 1 else net
+        self.residuals = Residuals(host.modules)
+
+    def __enter__(self) -> "Training":
+        self.residuals.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.residuals.__exit__(*error)
+
+    def advance(self) -> dict[str, float]:
+        """One optimiser step.
+
+        Returns:
+            ``loss`` and its parts, over all processes: ``denoising``, ``denoising 0.90-1.00`` ..., ``weights``,
+            ``cosine`` and per layer group ``weights/mid ff`` ... Absent where nothing was measured.
+        """
+        recipe, accelerator = self.recipe, self.accelerator
+        whole = draw(self.data, self.pool, self.step, recipe, self.latent_shape)
+        mine = whole.part(accelerator.process_index, accelerator.num_processes)
+        sums = torch.zeros(2, len(self._keys()), device=accelerator.device)  # totals and counts
+        for share in range(self.accumulate):
+            last = share == self.accumulate - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                loss, found = self._loss(mine.part(share, self.accumulate))
+                (loss / self.accumulate).backward()
+            for i, key in enumerate(self._keys()):
+                if key in found:
+                    sums[0, i] += found[key].detach().double().sum().to(sums)
+                    sums[1, i] += found[key].numel()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step(recipe.lr_at(self.step))
+        self.step += 1
+        decay = min(recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        sums = accelerator.reduce(sums, "sum")
+        return {k: (sums[0, i] / sums[1, i]).item() for i, k in enumerate(self._keys()) if sums[1, i]}
+
+    def _keys(self) -> list[str]:
+        bins = [f"denoising {low:.2f}-{high:.2f}" for low, high in zip(LEVELS, LEVELS[1:], strict=False)]
+        groups = [f"{kind}/{group}" for kind in ("weights", "cosine") for group in self.groups]
+        return ["loss", "denoising", "weights", "cosine", *bins, *groups]
+
+    def _loss(self, now: Draw) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        recipe, device = self.recipe, self.accelerator.device
+        theta = self.model(self.data.faces(now.reference).to(device)).float()  # (P, L, a+b)
+        loss, found = theta.new_zeros(()), {}
+        if not recipe.warming_up(self.step):
+            each = self._denoising(theta, now)
+            loss, found = loss + each.mean(), {"denoising": each}
+            for low, high in zip(LEVELS, LEVELS[1:], strict=False):
+                found[f"denoising {low:.2f}-{high:.2f}"] = each[
+                    (now.level.flatten() >= low) & (now.level.flatten() < high)
+                ]
+        deviation = (theta - self.net.mean) / self.net.scale
+        if recipe.kind == "plus":
+            loss = loss + recipe.norm_weight * output_norm(deviation)
+        weights, measured = self._weights(theta, now)
+        if weights is not None:
+            loss = loss + weights * (1.0 if recipe.warming_up(self.step) else recipe.weight_loss)
+            found |= measured
+        return loss, found | {"loss": loss}
+
+    def _denoising(self, theta: torch.Tensor, now: Draw) -> torch.Tensor:
+        """(P K,)"""
+        host, basis, K = self.host, self.identity.basis, now.target.shape[1]
+        A, B = theta.repeat_interleave(K, 0).split([basis.a, basis.b], dim=-1)
+        self.residuals.set(expand(self.identity.table, basis, A.unsqueeze(-1), B.unsqueeze(-2)))
+        target = now.target.reshape(-1)
+        if self.recipe.kind == "paper":
+            captions = [self.data.settings["prompt"]] * len(target)
+        else:
+            captions = [self.data.captions[k] for k in target]
+        x0, noise = self.data.latents(target).to(host.device), now.noise.flatten(0, 1).to(host.device)
+        sigma = sigma_at(host, now.level.flatten()).to(host.device)
+        return host.denoising_loss(x0, noise, sigma, host.encode_prompts(captions))
+
+    def _weights(self, theta: torch.Tensor, now: Draw) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        """Distance to the fitted LiDBs of those who have one; a sum over them by the number of all in this share."""
+        rows = np.flatnonzero(np.isin(now.people, self.data.fitted))
+        if not len(rows):
+            return None, {}
+        a, wanted = self.identity.basis.a, self.data.thetas(now.people[rows]).to(theta)
+        got = theta[torch.as_tensor(rows, device=theta.device)]
+        parts = wanted[..., :a], wanted[..., a:], got[..., :a], got[..., a:]
+        each, near = weight_loss(*parts) / self.size.to(theta), cosine(*parts)  # (F, L)
+        found = {"weights": each, "cosine": near}
+        for group, layers in self.groups.items():
+            found |= {f"weights/{group}": each[:, layers], f"cosine/{group}": near[:, layers]}
+        if self.recipe.kind == "paper":
+            each = (got - wanted).pow(2)
+        return each.flatten(1).mean(1).sum() / len(now.people), found
+
+    def save(self, path: Path) -> None:
+        """Everything the rest of the run depends on, in one file, atomically."""
+        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
+        tensors |= {"size": self.size}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        partial = path.with_name(f".{path.name}.partial")
+        save_file(tensors, partial, metadata={"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))})
+        partial.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Inverse of ``save``.
+
+        Raises:
+            ValueError: the run was begun with another recipe or network.
+        """
+        with safe_open(path, "pt") as file:
+            before, now = json.loads(file.metadata()["recipe"]), asdict(self.recipe)
+            odd = [f"{k} ({before.get(k)} then, {v} now)" for k, v in now.items() if before.get(k) != v]
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
+            own = {f"net.{k}": v.shape for k, v in self.net.state_dict().items()}
+            odd += [k for k, shape in own.items() if k not in tensors or tensors[k].shape != shape][:1]
+            if odd:
+                raise ValueError(
+                    f"The run in {path.parent} was begun with another {', '.join(odd)}. Go on with the old settings, or "
+                    "choose another --out."
+                )
+            self.step = int(file.metadata()["step"])
+        part = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
+        self.net.load_state_dict(part("net."))
+        self.average.load_state_dict(part("average."))
+        self.optimizer.restore(part("optimizer."))
+        self.size = tensors["size"]
 
 
 @torch.no_grad()
-def controls(net: HyperNet, identity: Identity, host, people: People, count: int = 48) -> dict[str, list[float]]:
-    """Denoising loss of a photo and of an edit, in the upper half of the noise levels, over ``count`` people.
+def controls(
+    net: HyperNet, identity: Identity, host, data: PreparedPeople, people: np.ndarray
+) -> dict[str, list[float]]:
+    """Denoising loss of another photo and of an edit (if there are any), in the upper half of the noise levels.
 
     Rows ``predicted``, ``mean`` (the mean prediction), ``wrong`` (the next person's), ``plain`` (no residual) see the
     same pictures, noise and levels; call inside ``host.training``.
     """
-    who = np.arange(min(count, len(people.pictures)))
-    N, S = len(who), len(host.sigmas)
-    predicted = net(people.faces(who, np.zeros(N, int)))
-    rows = {"predicted": predicted, "mean": predicted.mean(0, keepdim=True).expand_as(predicted)}
-    rows |= {"wrong": predicted.roll(1, 0), "plain": None}
-    sigma = host.sigmas.float()[S // 2 + torch.arange(N) * (S - S // 2) // N]
+    theta = net(data.faces([data.references[p][0] for p in people]).to(net.mean.device)).float()
+    rows = {"predicted": theta, "mean": theta.mean(0, keepdim=True).expand_as(theta), "wrong": theta.roll(1, 0)}
+    a, N = identity.basis.a, len(people)
+    shown = [[data.references[p][-1] for p in people]]
+    edits = [data.pictures[p][~data.is_reference[data.pictures[p]]] for p in people]
+    if all(len(e) for e in edits):
+        shown.append([e[-1] for e in edits])
+    sigma = sigma_at(host, 0.5 + 0.5 * torch.arange(N) / N).to(host.device)
     losses = {}
     with Residuals(host.modules) as residuals:
-        for name, vectors in rows.items():
+        for name, vectors in (*rows.items(), ("plain", None)):
             if vectors is None:
                 residuals.set(None)
             else:
-                A, B = vectors.split([identity.basis.a, identity.basis.b], dim=-1)
+                A, B = vectors[..., :a], vectors[..., a:]
                 residuals.set(expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2)))
             losses[name] = []
-            for k in (1, people.pictures.shape[1] - 1):
-                x0 = torch.from_numpy(people.latents[who, k].astype(np.float32))
-                noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
-                context = host.encode_prompts([people.captions[i][k] for i in who])
+            for pictures in shown:
+                x0 = data.latents(pictures).to(host.device)
+                noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5)).to(host.device)
+                context = host.encode_prompts([data.captions[k] for k in pictures])
                 losses[name].append(host.denoising_loss(x0, noise, sigma, context).mean().item())
     return losses

@@ -100,6 +100,12 @@ class HostModel:
         with torch.inference_mode(False):
             return self.model.model.process_latent_in(latent.clone()).to(self.device, torch.float32)
 
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents in the model's own scale -> pictures (N, 3, H, W) in 0..1 on the CPU."""
+        with torch.inference_mode():
+            pictures = self.vae.decode(self.model.model.process_latent_out(latents.float()))
+        return pictures.movedim(-1, 1).float().cpu()
+
     @contextmanager
     def training(self, latent_shape: tuple[int, ...]):
         """Make the host's modules differentiable with respect to residuals, and leave everything as it was after.
@@ -177,10 +183,16 @@ class HostModel:
         pooled: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The model's estimate of x0 (N, c, h, w) from x0 under ``noise`` at level ``sigma (N,)``."""
-        base, N = self._trained.model, x0.shape[0]
-        x = base.model_sampling.noise_scaling(sigma.view(-1, 1, 1, 1), noise.clone(), x0)
-        height, width = (8 * s for s in x0.shape[-2:])
-        conds = base.extra_conds(noise=noise, device=x.device, pooled_output=pooled, width=width, height=height)
+        sampling = self._trained.model.model_sampling
+        return self.clean(sampling.noise_scaling(sigma.view(-1, 1, 1, 1), noise.clone(), x0), sigma, context, pooled)
+
+    def clean(
+        self, x: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The model's estimate of x0 (N, c, h, w) from noisy latents ``x`` at level ``sigma (N,)``."""
+        base, N = self._trained.model, x.shape[0]
+        height, width = (8 * s for s in x.shape[-2:])
+        conds = base.extra_conds(noise=x, device=x.device, pooled_output=pooled, width=width, height=height)
         extra = {k: v.process_cond(batch_size=N, area=None).cond.to(x.device) for k, v in conds.items()}
         options = {"optimized_attention_override": _differentiable_attention}
         return base.apply_model(x, sigma, c_crossattn=context.expand(N, -1, -1), transformer_options=options, **extra)

@@ -17,6 +17,7 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .captions import describe, personal
 from .identity import Identity, sample_identity
@@ -94,6 +95,18 @@ def _collect(work, jobs: list, path: Path, processes: int) -> list[dict]:
     return records
 
 
+def _write_files(out: Path, records: list[dict], photos: int) -> None:
+    """``faces/00007/photo_0.png`` ... ``edit_3.png`` with a caption beside each: what ``precompute --images`` reads."""
+    array = np.load(out / "people.npy", mmap_mode="r")
+    for p, record in enumerate(records):
+        folder = out / "faces" / f"{p:05d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for k, (pixels, scene) in enumerate(zip(array[p], record["pictures"], strict=True)):
+            name = f"{'photo' if k < photos else 'edit'}_{k}"
+            Image.fromarray(pixels).save(folder / f"{name}.png", compress_level=1)
+            (folder / f"{name}.txt").write_text(scene["caption"])
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=("base", "people"))
@@ -104,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--edits", type=int, default=2)
     parser.add_argument("--lookalikes", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--files", action="store_true", help="also a folder of pictures and captions per person")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.set == "base":
@@ -114,4 +128,6 @@ def main(argv: list[str] | None = None) -> None:
         work = partial(person_pictures, args.split, args.photos, args.edits)
         records = _collect(work, jobs, args.out / "people.npy", args.processes)
         (args.out / "people.json").write_text(json.dumps(records))
+        if args.files:
+            _write_files(args.out, records, args.photos)
     print(f"{len(records)} in {args.out}, {SIZE} px")

@@ -19,7 +19,7 @@ IDENTITY = Identity(TABLE, BASIS, "[V] face", "X", {"seed": 0})
 def net():
     torch.manual_seed(0)
     made = HyperNet(HyperNetConfig(32, 8, 24, 1, 2, 32, 2, 2, 3, 5, 16)).eval()
-    made.mean.normal_()
+    made.mean.data.normal_()
     return made
 
 

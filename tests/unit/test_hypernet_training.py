@@ -1,24 +1,33 @@
 """The training loop on a toy host: one linear layer that must learn to shift by a person's colour."""
 
-from types import SimpleNamespace
+import json
+from dataclasses import replace
 
+import accelerate
 import numpy as np
 import pytest
 import torch
 
 from hyperdreambooth.hypernet.checkpoint import Identity
-from hyperdreambooth.hypernet.data import People, attribute_table, load_people
 from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
-from hyperdreambooth.hypernet.train import Recipe, controls, noise_levels, train
+from hyperdreambooth.hypernet.losses import balanced, cosine, spread
+from hyperdreambooth.hypernet.precompute import FitSettings, fit_people, noise_levels
+from hyperdreambooth.hypernet.recipe import Recipe, draw
+from hyperdreambooth.hypernet.shards import PreparedPeople, Shard, open_plan, write_shard
+from hyperdreambooth.hypernet.train import Training, controls
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.targets import Target, TargetTable
 
-NAME = "lora_unet_0_attn1_to_q"
+NAME = "lora_unet_down_blocks_0_attn1_to_q"
 TABLE = TargetTable((Target(NAME, 12, 12),))
+BASIS = Basis(12, 12)
+RECIPE = Recipe(steps=150, people=4, targets=2, lr=1e-2, norm_weight=0.0)
 
 
 class ToyHost:
     """Predicts x0 from a constant input: without a residual, it can only say zero."""
+
+    device, table = torch.device("cpu"), TABLE
 
     def __init__(self):
         self.linear = torch.nn.Linear(12, 12, bias=False).requires_grad_(False)
@@ -32,23 +41,117 @@ class ToyHost:
         return (self.linear(context)[:, 0] - x0.flatten(1)).pow(2).mean(1)
 
 
-def two_people():
-    pictures = np.zeros((2, 3, 16, 16, 3), np.uint8)
-    pictures[0, ..., 0], pictures[1, ..., 2] = 255, 255
-    x0 = np.random.default_rng(0).normal(size=(2, 1, 3, 2, 2)).repeat(3, 1)
-    return People(pictures, x0.astype(np.float32), [["a [V] face"] * 3] * 2, photos=2)
+@pytest.fixture
+def data(tmp_path):
+    """Four people of a colour each, with three photos and an edit; the first two are fitted."""
+    open_plan(tmp_path, {"prompt": "a [V] face"}, list("abcd"), 4)
+    faces = torch.zeros(4, 4, 16, 16, 3, dtype=torch.uint8)
+    for p, channels in enumerate(((0,), (1,), (2,), (0, 1))):
+        faces[p][..., list(channels)] = 255
+    own = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 1, 3, 2, 2)))
+    latents = own.repeat(1, 4, 1, 1, 1).flatten(0, 1).half()
+    theta, loss = fit_people(
+        ToyHost(), BASIS, list(latents.view(4, 4, 3, 2, 2)[:2]), [["a [V] face"] * 4] * 2, FitSettings(80, 5e-2)
+    )
+    owner, reference = torch.arange(4).repeat_interleave(4), torch.tensor([1, 1, 1, 0] * 4)
+    captions = ["a [V] face"] * 16
+    write_shard(tmp_path, 0, Shard(list("abcd"), captions, faces.flatten(0, 1), latents, owner, reference, theta, loss))
+    return PreparedPeople(tmp_path)
 
 
-def test_two_people_are_learnt_and_told_apart():
+def training(data, recipe=RECIPE, accumulate=1):
     torch.manual_seed(0)
-    net, host, people = HyperNet(HyperNetConfig(16, 8, 16, 1, 2, 16, 1, 2, 2, 1, 24)), ToyHost(), two_people()
-    identity = Identity(TABLE, Basis(12, 12), "[V] face", "toy", {})
-    recipe = Recipe(minutes=0.1, seed=0, people=4, targets=2, lr=1e-2, norm_weight=0.0)
-    average = train(net, identity, host, people, recipe)
-    losses = controls(average, identity, host, people)
+    net = HyperNet(HyperNetConfig(16, 8, 16, 1, 2, 16, 1, 2, 2, 1, 24))
+    identity = Identity(TABLE, BASIS, "[V] face", "toy", {})
+    everybody = np.arange(len(data))
+    return Training(net, identity, ToyHost(), data, everybody, recipe, accelerate.Accelerator(cpu=True), accumulate)
+
+
+def run(job, steps):
+    with job:
+        return [job.advance() for _ in range(steps)]
+
+
+def same(one, other):
+    return all(torch.equal(v, other.net.state_dict()[k]) for k, v in one.net.state_dict().items())
+
+
+def test_people_are_learnt_and_told_apart(data):
+    job = training(data, replace(RECIPE, weight_loss=0.0))
+    run(job, 150)
+    losses = controls(job.average, job.identity, job.host, data, np.arange(4))
     assert losses["predicted"][0] < 0.1 * losses["plain"][0]
     assert losses["predicted"][0] < 0.5 * min(losses["mean"][0], losses["wrong"][0])
-    assert torch.equal(host.linear(torch.ones(1, 12)), torch.zeros(1, 12))
+    assert torch.equal(job.host.linear(torch.ones(1, 12)), torch.zeros(1, 12))
+
+
+def test_the_warm_up_reaches_the_fitted_people(data):
+    job = training(data, replace(RECIPE, warmup_steps=150, steps=1))
+    first, *_, last = run(job, 150)
+    assert "denoising" not in first and last["weights"] < 0.1 * first["weights"] and last["cosine"] > 0.95
+    assert "weights/down attn1" in last
+
+
+@pytest.mark.parametrize("kind", ["plus", "paper"])
+def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, kind):
+    recipe = replace(RECIPE, kind=kind, warmup_steps=3, steps=9)
+    whole, begun, resumed = (training(data, recipe) for _ in range(3))
+    straight = run(whole, 12)
+    run(begun, 5)
+    begun.save(tmp_path / "state.safetensors")
+    resumed.restore(tmp_path / "state.safetensors")
+    assert run(resumed, 7) == straight[5:]
+    assert same(whole, resumed)
+    assert all(torch.equal(v, resumed.average.state_dict()[k]) for k, v in whole.average.state_dict().items())
+    other = training(data, replace(recipe, lr=1e-3))
+    with pytest.raises(ValueError, match="another lr"):
+        other.restore(tmp_path / "state.safetensors")
+
+
+def test_accumulated_shares_are_the_whole_step(data):
+    recipe = replace(RECIPE, steps=6)
+    whole, shares = training(data, recipe), training(data, recipe, accumulate=2)
+    for a, b in zip(run(whole, 6), run(shares, 6), strict=True):
+        assert a.keys() == b.keys() and all(abs(a[k] - b[k]) < 1e-4 * max(1, abs(a[k])) for k in a)
+    with pytest.raises(ValueError, match="multiple of 3"):
+        training(data, recipe, accumulate=3)
+
+
+def test_a_draw_never_shows_the_reference_and_halves_make_the_whole(data):
+    whole = draw(data, np.arange(4), 7, RECIPE, (3, 2, 2))
+    assert not (whole.target == whole.reference[:, None]).any()
+    assert (data.owner[whole.target] == whole.people[:, None]).all() and data.is_reference[whole.reference].all()
+    halves = [whole.part(i, 2) for i in range(2)]
+    assert torch.equal(torch.cat([h.noise for h in halves]), whole.noise)
+    again, next_step = (draw(data, np.arange(4), k, RECIPE, (3, 2, 2)) for k in (7, 8))
+    assert torch.equal(again.noise, whole.noise) and not torch.equal(next_step.noise, whole.noise)
+    literal = draw(data, np.arange(4), 7, replace(RECIPE, kind="paper"), (3, 2, 2))
+    assert (literal.target == literal.reference[:, None]).all()
+
+
+def test_a_fit_does_not_depend_on_the_company(data):
+    latents, captions = [data.latents(data.pictures[p]) for p in range(4)], [["a [V] face"] * 4] * 4
+    settings = FitSettings(20, 5e-2)
+    together, loss = fit_people(ToyHost(), BASIS, latents, captions, settings)
+    alone = torch.cat([fit_people(ToyHost(), BASIS, [z], captions[:1], settings)[0] for z in latents])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert (loss < 0.5 * torch.stack([z[0].pow(2).mean() for z in latents])).all()
+    own, _ = fit_people(ToyHost(), BASIS, latents[:1] * 2, captions[:2], replace(settings, own_start=True))
+    shared, _ = fit_people(ToyHost(), BASIS, latents[:1] * 2, captions[:2], settings)
+    assert torch.equal(shared[0], shared[1]) and not torch.allclose(own[0], own[1])
+
+
+def test_balancing_keeps_the_residual_and_the_spread_is_the_dense_one():
+    theta = torch.randn(6, 3, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    even = balanced(theta, 12)
+    dense = lambda t: torch.einsum("pla,plb->plab", t[..., :12], t[..., 12:])  # noqa: E731
+    assert torch.allclose(dense(even), dense(theta))
+    assert torch.allclose(even[..., :12].norm(dim=-1), even[..., 12:].norm(dim=-1))
+    expected = (dense(theta) - dense(theta).mean(0)).pow(2).sum((2, 3)).mean(0)
+    assert torch.allclose(spread(theta, 12), expected)
+    assert torch.allclose(
+        cosine(theta[..., :12], theta[..., 12:], even[..., :12], even[..., 12:]), torch.ones(6, 3, dtype=torch.float64)
+    )
 
 
 def test_levels_are_stratified_and_lean_to_the_upper_half():
@@ -56,11 +159,13 @@ def test_levels_are_stratified_and_lean_to_the_upper_half():
     assert level.min() >= 0 and level.max() < 1 and abs((level < 0.5).float().mean() - 0.1) < 0.01
 
 
-def test_attributes_become_numbers():
-    people = [{"w": 1.0, "hair": "bob", "mole": None}, {"w": 3.0, "hair": "bun", "mole": [0.1, 0.2]}]
-    assert attribute_table(people).tolist() == [[-1, 1, -1, -1], [1, -1, 1, 1]]
-
-
-def test_a_folder_without_people_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no people.npy"):
-        load_people(tmp_path, 1, SimpleNamespace())
+def test_a_plan_grows_but_does_not_change_its_mind(tmp_path):
+    assert open_plan(tmp_path, {"steps": 5}, ["a", "b", "c"], 2) == [["a", "b"], ["c"]]
+    assert open_plan(tmp_path, {"steps": 5}, ["a", "b", "c", "d"], 2) == [["a", "b"], ["c"], ["d"]]
+    with pytest.raises(ValueError, match=r"another steps \(5 then, 6 now\)"):
+        open_plan(tmp_path, {"steps": 6}, ["a"], 2)
+    with pytest.raises(ValueError, match="no finished shard"):
+        PreparedPeople(tmp_path)
+    (tmp_path / "plan.json").write_text(json.dumps({"format": "other"}))
+    with pytest.raises(ValueError, match="another version"):
+        PreparedPeople(tmp_path)

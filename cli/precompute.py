@@ -1,0 +1,93 @@
+"""Prepare a folder of faces for training: crop, encode, caption, and fit a LiDB for every person.
+
+    hyperdreambooth precompute --checkpoint sd15.safetensors --images faces/ --out people/
+
+One sub-folder per person with several pictures, or one picture file per person. Beside NAME.png may lie NAME.txt (its
+caption, with the trigger phrase) and NAME.mask.png (white on the face). Pictures named edit* are learnt from but never
+used as a reference. Broken pictures are listed in OUT/report.json with the reason and skipped.
+
+Interrupt it whenever you like: the same command goes on where it was, and later also with people who came since. Under
+`accelerate launch`, or with --part 2/8 on several machines sharing OUT, the batches are divided.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+RESOLUTION = {"Faceworld": 128, "SD15": 512, "SD20": 768}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--checkpoint", default="faceworld.safetensors", help="name in the host's checkpoint folders")
+    parser.add_argument("--images", type=Path, required=True, help="folder of faces")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the prepared people")
+    parser.add_argument("--fit", type=int, help="fit a LiDB for the first N people only (default: all; 0: for none)")
+    parser.add_argument("--batch", type=int, default=32, help="people who share a forward, and a shard")
+    parser.add_argument("--steps", type=int, default=60, help="optimiser steps per person")
+    parser.add_argument("--samples", type=int, default=2, help="noisy pictures per person and step")
+    parser.add_argument("--lr", type=float, default=2e-2, help="Adam's learning rate on the LiDB's numbers")
+    parser.add_argument("--a", type=int, default=100, help="size of the basis on the input side")
+    parser.add_argument("--b", type=int, default=50, help="size of the basis on the output side")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prompt", default="a photo of a [V] face", help="caption of pictures without one")
+    parser.add_argument("--trigger", default="[V] face", help="words that call the person; every caption has them")
+    parser.add_argument(
+        "--face-size", type=int, help="side of the picture for the HyperNet (default 224; faceworld 128)"
+    )
+    parser.add_argument("--resolution", type=int, help="side of the picture for the model (default: 512 for SD 1.5)")
+    parser.add_argument("--own-start", action="store_true", help="private start and noise for everybody (paper recipe)")
+    parser.add_argument("--part", default="1/1", help="i/n: take every n-th batch, from the i-th on")
+
+
+def run(args: argparse.Namespace, rest: list[str]) -> None:
+    from ..hypernet.picture_folder import find_people
+
+    args.images, args.out = args.images.resolve(), args.out.resolve()
+    part, parts = _part(args.part)
+    if args.trigger not in args.prompt:
+        raise ValueError(f"The prompt {args.prompt!r} lacks the trigger phrase {args.trigger!r}. Put it in.")
+    people = {person.name: person for person in find_people(args.images)}
+    from .headless import HeadlessHost, pick_device
+    from .host_install import REPOSITORY
+
+    pick_device()
+    HeadlessHost(REPOSITORY / "output" / "train")
+    from .prepare import Preparation
+
+    preparation = Preparation(args)
+    from ..hypernet.shards import open_plan, shard_path, write_report, write_shard
+
+    batches = open_plan(args.out, preparation.settings, list(people), args.batch)
+    fit = len(people) if args.fit is None else args.fit
+    first, started, fitted = 0, time.time(), 0
+    for number, names in enumerate(batches):
+        here = number % parts == part and not shard_path(args.out, number).is_file()
+        if here:
+            known = [people[name] for name in names if name in people]
+            shard = preparation.shard(known, max(0, min(len(known), fit - first)), first)
+            write_shard(args.out, number, shard)
+            fitted += len(shard.loss)
+            rate = 60 * fitted / (time.time() - started)
+            loss = f", final loss {shard.loss.mean():.4f}" if len(shard.loss) else ""
+            speed = f", {rate:.1f} people fitted a minute" if fitted else ""
+            print(f"batch {number + 1} of {len(batches)}: {len(shard.names)} people{loss}{speed}", flush=True)
+        first += len(names)
+    report = write_report(args.out)
+    print(
+        f"{report['people']} people, {report['pictures']} pictures, {report['fitted']} fitted, "
+        f"{len(report['skipped'])} pictures skipped (see {args.out / 'report.json'})"
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    """``i/n`` -> (i - 1, n); under ``accelerate launch`` the processes divide the part again."""
+    try:
+        i, n = (int(v) for v in text.split("/"))
+        if not 1 <= i <= n:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--part is i/n with 1 <= i <= n, for instance 2/8, not {text!r}.") from None
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    return (i - 1) * world + rank, n * world

@@ -1,0 +1,131 @@
+"""One training run on disk: what it is made of, what it writes, what it shows."""
+
+import json
+from pathlib import Path
+
+import comfy.sd
+import folder_paths
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from transformers import ViTModel
+
+from ..hypernet.checkpoint import Identity, load_hypernet, save_hypernet
+from ..hypernet.hypernet import HyperNet, HyperNetConfig
+from ..hypernet.recipe import Recipe
+from ..hypernet.shards import PreparedPeople
+from ..hypernet.train import Training, controls
+from ..lidb.basis import Basis
+from ..lidb.targets import TargetTable
+from ..nodes.host import HostModel
+from .sheets import people_sheet
+from .train import SHEET_PROMPTS, SIZES, write_lines
+
+SHEET_PEOPLE = 6
+
+
+class TrainingRun:
+    """Loads the checkpoint, makes or restores the network, and keeps ``args.out`` up to date.
+
+    Raises:
+        ValueError: the data were prepared for another model, or a setting does not fit.
+    """
+
+    def __init__(self, args, accelerator, data: PreparedPeople):
+        self.args, self.accelerator, self.data, self.out = args, accelerator, data, args.out
+        self.main = accelerator.is_main_process
+        known = folder_paths.get_filename_list("checkpoints")
+        if args.checkpoint not in known:
+            raise ValueError(f"There is no checkpoint {args.checkpoint!r}; there are {', '.join(known) or 'none'}.")
+        with torch.inference_mode():
+            path = folder_paths.get_full_path_or_raise("checkpoints", args.checkpoint)
+            self.host = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
+        table, form = TargetTable.unpack(data.settings["table"]), data.settings["basis"]
+        if table != self.host.table:
+            raise ValueError(
+                f"{data.folder} was prepared for {data.settings['base']} ({table.describe()}), but {args.checkpoint} is "
+                f"{self.host.base} ({self.host.table.describe()}). Train with the checkpoint it was prepared with."
+            )
+        basis, hold_out = Basis(form["a"], form["b"], form["seed"]), min(args.hold_out, len(data) // 10)
+        self.held_out = np.arange(len(data) - hold_out, len(data))
+        weight = args.weight_loss if args.weight_loss is not None else {"plus": 0.01, "paper": 0.1}[args.recipe]
+        recipe = Recipe(args.recipe, args.warmup_steps, args.steps, args.people, args.targets, args.lr, weight,
+                        args.norm_weight, args.low_share, args.ema, args.seed)  # fmt: skip
+        facts = {"people": len(data) - hold_out, "fitted": len(data.fitted), **vars(recipe)}
+        self.identity = Identity(table, basis, data.settings["trigger"], self.host.base, facts)
+        net = self._network(len(table), basis)
+        pool = np.arange(len(data) - hold_out)
+        self.training = Training(net, self.identity, self.host, data, pool, recipe, accelerator, args.accumulate)
+        self.state, self.rows = self.out / "state.safetensors", []
+        if self.state.is_file():
+            self.training.restore(self.state)
+            lines = (self.out / "losses.jsonl").read_text().splitlines()
+            self.rows = [row for row in map(json.loads, lines) if row["step"] <= self.training.step]
+            self.say(f"going on from step {self.training.step}")
+        self.board = SummaryWriter(self.out / "logs", purge_step=self.training.step) if self.main else None
+
+    def _network(self, layers: int, basis: Basis) -> HyperNet:
+        args, sizes = self.args, dict(SIZES[self.args.size])
+        if args.init:
+            net, before = load_hypernet(args.init)
+            if before.table != self.identity.table or before.basis != basis:
+                raise ValueError(f"{args.init.name} was trained for other layers or another basis. Leave --init away.")
+            self.identity.training["continued_from"] = before.training
+            net = net.train().requires_grad_()
+        else:
+            encoder = ViTModel.from_pretrained(args.encoder, local_files_only=True) if args.encoder else None
+            if encoder:
+                c = encoder.config
+                sizes |= {"image_size": c.image_size, "patch_size": c.patch_size, "encoder_width": c.hidden_size,
+                          "encoder_depth": c.num_hidden_layers, "encoder_heads": c.num_attention_heads}  # fmt: skip
+            with torch.random.fork_rng(devices=[]):
+                torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
+                config = HyperNetConfig(**sizes, refinements=args.refinements, layers=layers, numbers=basis.a + basis.b)
+                net = HyperNet(config)
+            if encoder:
+                net.encoder.load_state_dict(encoder.state_dict(), strict=False)
+        if net.config.image_size != self.data.settings["face_size"]:
+            raise ValueError(
+                f"This HyperNet looks at {net.config.image_size} px, but the faces were prepared at "
+                f"{self.data.settings['face_size']} px. Choose another --size, or prepare with --face-size "
+                f"{net.config.image_size}."
+            )
+        return net
+
+    def say(self, text: str) -> None:
+        if self.main:
+            print(text, flush=True)
+
+    def log(self, losses: dict[str, float]) -> None:
+        if self.main:
+            step = self.training.step
+            self.rows.append({"step": step, **{k: v for k, v in losses.items() if "/" not in k}})
+            for key, value in losses.items():
+                self.board.add_scalar(key if "/" in key else f"loss/{key}", value, step)
+
+    def save(self) -> None:
+        """The state last, so that what it promises is there."""
+        if self.main:
+            save_hypernet(self.out / "hypernet.safetensors", self.training.average, self.identity, torch.float16)
+            write_lines(self.out / "losses.jsonl", self.rows)
+            self.training.save(self.state)
+
+    def report(self) -> None:
+        """Controls and a sheet of held-out people; the main process alone."""
+        if not self.main or not len(self.held_out):
+            return
+        training, step = self.training, self.training.step
+        training.residuals.set(None)
+        trained = training.average, self.identity, self.host, self.data
+        for name, losses in controls(*trained, self.held_out).items():
+            shown = zip(("photo", "edit"), losses, strict=False)
+            self.say(f"  {name:10} " + "  ".join(f"{kind} {value:.4f}" for kind, value in shown))
+            for kind, value in zip(("photo", "edit"), losses, strict=False):
+                self.board.add_scalar(f"controls {kind}/{name}", value, step)
+        prompts = [p.format(self.identity.trigger) for p in SHEET_PROMPTS]
+        sheet = people_sheet(*trained, self.held_out[:SHEET_PEOPLE], prompts)
+        path = Path(self.out / "sheets" / f"step_{step:07d}.png")
+        path.parent.mkdir(exist_ok=True)
+        sheet.save(path)
+        self.board.add_image("held-out people", np.asarray(sheet), step, dataformats="HWC")
+        self.board.flush()

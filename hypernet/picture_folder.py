@@ -1,0 +1,77 @@
+"""A folder of faces: one sub-folder per person with several pictures, or one picture file per person.
+
+Beside a picture may lie ``NAME.txt``, its caption with the trigger phrase (kohya's habit), and ``NAME.mask.png``, white
+on the face. A picture whose name begins with ``edit`` (a sketch, a costume) is something to learn from, never a
+reference: nobody hands those in.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+@dataclass(frozen=True)
+class Person:
+    """``name`` is the sub-folder's or the file's; ``pictures`` in natural order."""
+
+    name: str
+    pictures: tuple[Path, ...]
+
+
+def find_people(folder: Path) -> list[Person]:
+    """Everybody in a folder, in natural order of their names.
+
+    Raises:
+        ValueError: there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}. Give a folder with one sub-folder or one picture per person.")
+    people = []
+    for entry in sorted(folder.iterdir(), key=_natural):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            pictures = tuple(sorted((p for p in entry.iterdir() if _is_picture(p)), key=_natural))
+            if pictures:
+                people.append(Person(entry.name, pictures))
+        elif _is_picture(entry):
+            people.append(Person(entry.name, (entry,)))
+    if not people:
+        raise ValueError(
+            f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))}), neither directly nor one folder down. Give a "
+            "folder with one sub-folder or one picture per person."
+        )
+    return people
+
+
+def is_reference(picture: Path) -> bool:
+    return not picture.stem.startswith("edit")
+
+
+def caption_of(picture: Path, otherwise: str, trigger: str) -> str:
+    """The caption beside a picture.
+
+    Raises:
+        ValueError: it lacks the trigger phrase, so the picture could not be called by it later.
+    """
+    sidecar = picture.with_suffix(".txt")
+    caption = sidecar.read_text(encoding="utf-8").strip() if sidecar.is_file() else otherwise
+    if trigger not in caption:
+        raise ValueError(f"its caption {caption!r} lacks the trigger phrase {trigger!r}; write it into {sidecar.name}")
+    return caption
+
+
+def mask_of(picture: Path) -> Path | None:
+    mask = picture.with_name(f"{picture.stem}.mask.png")
+    return mask if mask.is_file() else None
+
+
+def _is_picture(path: Path) -> bool:
+    hidden_or_mask = path.name.startswith(".") or path.name.endswith(".mask.png")
+    return path.suffix.lower() in SUFFIXES and not hidden_or_mask
+
+
+def _natural(path: Path) -> list:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,190 @@
+"""Prepared people on disk: a plan, one safetensors shard per batch of people, and a report. Everything is written
+atomically, so a kill at any instant loses at most the batch in flight.
+
+    plan.json               what was asked for, and which people are in which batch
+    shard-00007.safetensors batch 7: faces, latents, captions and, where they were fitted, the people's LiDBs
+    report.json             totals, and every picture that was skipped with the reason
+
+A shard exists if and only if its batch is done. Shards are independent: processes and machines share one plan and take
+every n-th batch.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import safe_open, save_file
+
+FORMAT, VERSION = "hyperdreambooth.people", "1"
+
+
+@dataclass
+class Shard:
+    """One batch of P people with M pictures: ``faces (M, S, S, 3)`` uint8 for the encoder, ``latents (M, c, h, w)``,
+    ``owner (M,)`` 0..P-1, ``reference (M,)``; ``theta (F, L, a+b)`` and ``loss (F,)`` of the first F people; ``skipped``
+    pairs of (picture, reason)."""
+
+    names: list[str]
+    captions: list[str]
+    faces: torch.Tensor
+    latents: torch.Tensor
+    owner: torch.Tensor
+    reference: torch.Tensor
+    theta: torch.Tensor
+    loss: torch.Tensor
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def open_plan(folder: Path, settings: dict, names: Sequence[str], batch: int) -> list[list[str]]:
+    """The batches of people; begun now, or continued with the people who came since.
+
+    Raises:
+        ValueError: the folder was begun with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, batches = folder / "plan.json", []
+    if path.is_file():
+        plan = read_plan(folder)
+        wanted = json.loads(json.dumps(settings))
+        odd = sorted(k for k in wanted.keys() | plan["settings"].keys() if wanted.get(k) != plan["settings"].get(k))
+        if odd:
+            before, now = plan["settings"].get(odd[0]), wanted.get(odd[0])
+            shown = f" ({_short(before)} then, {_short(now)} now)"
+            raise ValueError(
+                f"{folder} was begun with another {', '.join(odd)}{shown}; people prepared differently cannot be "
+                "mixed. Use the old settings, or another --out."
+            )
+        batches = plan["batches"]
+    known = {name for group in batches for name in group}
+    new = [name for name in names if name not in known]
+    batches = batches + [new[i : i + batch] for i in range(0, len(new), batch)]
+    write_text(path, json.dumps({"format": FORMAT, "version": VERSION, "settings": settings, "batches": batches}))
+    return batches
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def read_plan(folder: Path) -> dict:
+    """Raises ValueError if the folder holds no plan of this version."""
+    path = folder / "plan.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no plan.json. Make it with `hyperdreambooth precompute --out {folder}`.")
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    if plan.get("format") != FORMAT or plan.get("version") != VERSION:
+        raise ValueError(f"{path} is of another version ({plan.get('version')!r}); run precompute again.")
+    return plan
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.safetensors"
+
+
+def write_shard(folder: Path, number: int, shard: Shard) -> None:
+    tensors = {k: getattr(shard, k).contiguous() for k in ("faces", "latents", "owner", "reference", "theta", "loss")}
+    described = {k: json.dumps(getattr(shard, k)) for k in ("names", "captions", "skipped")}
+    path = shard_path(folder, number)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, partial, metadata={"format": FORMAT, "version": VERSION, **described})
+    partial.replace(path)
+
+
+def write_report(folder: Path) -> dict:
+    """Totals over the shards there are, and what was skipped and why."""
+    plan, skipped, losses, people, pictures, done = read_plan(folder), [], [], 0, 0, 0
+    for number in range(len(plan["batches"])):
+        if shard_path(folder, number).is_file():
+            with safe_open(shard_path(folder, number), "pt") as file:
+                metadata = file.metadata()
+                skipped += json.loads(metadata["skipped"])
+                people += len(json.loads(metadata["names"]))
+                pictures += len(json.loads(metadata["captions"]))
+                losses += file.get_tensor("loss").tolist()
+            done += 1
+    report = {
+        "batches": len(plan["batches"]),
+        "batches_done": done,
+        "people": people,
+        "pictures": pictures,
+        "fitted": len(losses),
+        "mean_final_loss": float(np.mean(losses)) if losses else None,
+        "skipped": [{"picture": picture, "reason": reason} for picture, reason in skipped],
+    }
+    write_text(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
+    return report
+
+
+class PreparedPeople:
+    """All people of a folder's finished shards, read row by row when asked for.
+
+    ``names``, ``captions``, ``owner (M,)``, ``is_reference (M,)``, ``pictures[p]`` and ``references[p]`` (indices of a
+    person's pictures) are in memory; faces, latents and LiDBs stay on disk.
+
+    Raises:
+        ValueError: nothing has been prepared there.
+    """
+
+    def __init__(self, folder: Path):
+        plan = read_plan(folder)
+        self.settings, self.folder = plan["settings"], folder
+        self.names, self.captions, owner, reference, self._rows, self._fit = [], [], [], [], [], {}
+        self._open = {}
+        for number in range(len(plan["batches"])):
+            if not shard_path(folder, number).is_file():
+                continue
+            file = self._file(number)
+            names = json.loads(file.metadata()["names"])
+            owner += [len(self.names) + o for o in file.get_tensor("owner").tolist()]
+            reference += file.get_tensor("reference").tolist()
+            captions = json.loads(file.metadata()["captions"])
+            self._rows += [(number, i) for i in range(len(captions))]
+            fitted = file.get_slice("theta").get_shape()[0]
+            self._fit |= {len(self.names) + i: (number, i) for i in range(fitted)}
+            self.names += names
+            self.captions += captions
+        if not self.names:
+            raise ValueError(f"{folder} holds no finished shard yet. Let `hyperdreambooth precompute` finish a batch.")
+        self.owner, self.is_reference = np.array(owner), np.array(reference, bool)
+        order = np.argsort(self.owner, kind="stable")
+        self.pictures = np.split(order, np.cumsum(np.bincount(self.owner, minlength=len(self)))[:-1])
+        self.references = [p[self.is_reference[p]] if self.is_reference[p].any() else p for p in self.pictures]
+        self.fitted = np.array(sorted(self._fit), int)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def faces(self, pictures: Sequence[int]) -> torch.Tensor:
+        """(N, 3, S, S) in 0..1."""
+        return self._gather("faces", pictures).permute(0, 3, 1, 2).float() / 255
+
+    def latents(self, pictures: Sequence[int]) -> torch.Tensor:
+        """(N, c, h, w) float32."""
+        return self._gather("latents", pictures).float()
+
+    def thetas(self, people: Sequence[int]) -> torch.Tensor:
+        """LiDB vectors (N, L, a+b) of fitted people."""
+        return torch.stack([self._file(n).get_slice("theta")[i] for n, i in (self._fit[int(p)] for p in people)])
+
+    def _gather(self, name: str, pictures: Sequence[int]) -> torch.Tensor:
+        rows = (self._rows[int(k)] for k in pictures)
+        return torch.stack([self._file(number).get_slice(name)[i] for number, i in rows])
+
+    def _file(self, number: int):
+        if number not in self._open:
+            if len(self._open) >= 256:
+                self._open.pop(next(iter(self._open)))
+            self._open[number] = safe_open(shard_path(self.folder, number), "pt")
+        return self._open[number]

@@ -1,0 +1,146 @@
+"""The public commands, as a user runs them: prepare people, train, be killed, go on; one process or two."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from hyperdreambooth.faceworld.renderer.world import person_pictures
+
+SMALL = ["--hold-out", "0", "--people", "8", "--targets", "1", "--threads", "1", "--report-every", "0"]
+TRAIN = [*SMALL, "--warmup-steps", "60", "--steps", "6"]
+
+
+def command(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "hyperdreambooth", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def finished(process) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Eight drawn people in folders, one of them with a broken picture; and a file that shows nothing."""
+    folder = tmp_path_factory.mktemp("faces")
+    for p in range(8):
+        pictures, record = person_pictures(911, 2, 1, (p, False))
+        (folder / f"{p}").mkdir()
+        for k, (pixels, scene) in enumerate(zip(pictures, record["pictures"], strict=True)):
+            Image.fromarray(pixels).save(folder / f"{p}" / f"{'edit' if k == 2 else 'photo'}_{k}.png")
+            (folder / f"{p}" / f"{'edit' if k == 2 else 'photo'}_{k}.txt").write_text(scene["caption"])
+    (folder / "3" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 half a picture")
+    Image.new("RGB", (200, 200), "grey").save(folder / "nobody.png")
+    return folder
+
+
+PREPARE = ["--a", "48", "--b", "24", "--batch", "4", "--steps", "12"]
+
+
+@pytest.fixture(scope="module")
+def people(images, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("people")
+    finished(command("precompute", "--images", images, "--out", out, *PREPARE))
+    return out
+
+
+def test_precompute_reports_what_it_skips_and_goes_on_after_a_kill(images, people, tmp_path):
+    report = json.loads((people / "report.json").read_text())
+    reasons = {entry["picture"]: entry["reason"] for entry in report["skipped"]}
+    assert set(reasons) == {"3/torn.jpg", "nobody.png/nobody.png"}
+    assert "not a readable picture" in reasons["3/torn.jpg"] and "single colour" in reasons["nobody.png/nobody.png"]
+    assert (report["people"], report["pictures"], report["fitted"]) == (8, 24, 8)
+    killed = command("precompute", "--images", images, "--out", tmp_path, *PREPARE)
+    while not list(tmp_path.glob("shard-*.safetensors")):
+        time.sleep(0.05)
+        assert killed.poll() is None
+    time.sleep(0.5)
+    killed.kill()
+    killed.communicate()
+    first = tmp_path / "shard-00000.safetensors"
+    stamp = first.stat().st_mtime_ns
+    finished(command("precompute", "--images", images, "--out", tmp_path, *PREPARE))
+    assert first.stat().st_mtime_ns == stamp
+    for shard in sorted(people.glob("shard-*.safetensors")):
+        straight, resumed = load_file(shard), load_file(tmp_path / shard.name)
+        assert all((straight[k] == resumed[k]).all() for k in straight)
+    refused = command("precompute", "--images", images, "--out", tmp_path, *PREPARE[:-1], "13")
+    assert "another fit" in refused.communicate()[0] and refused.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(people, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    finished(command("train", "--data", people, "--out", out, *TRAIN))
+    return out
+
+
+def losses(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+
+
+def test_eight_people_are_memorised(uninterrupted):
+    rows = losses(uninterrupted)
+    assert [row["step"] for row in rows] == list(range(1, 67))
+    start, end = (np.mean([row["weights"] for row in part]) for part in (rows[:3], rows[55:60]))
+    assert end < 0.5 * start and rows[59]["cosine"] > 0.9
+    assert (uninterrupted / "hypernet.safetensors").is_file() and list((uninterrupted / "logs").iterdir())
+
+
+def test_killed_and_stopped_runs_end_with_the_same_weights(people, uninterrupted, tmp_path):
+    chance = random.Random(0)
+    for kill in (signal.SIGKILL, signal.SIGTERM):
+        process = command("train", "--data", people, "--out", tmp_path, *TRAIN, "--save-every", "0.001")
+        before = (tmp_path / "state.safetensors").stat().st_mtime_ns if kill == signal.SIGTERM else 0
+        state = tmp_path / "state.safetensors"
+        while not state.is_file() or state.stat().st_mtime_ns == before:
+            time.sleep(0.02)
+            assert process.poll() is None, process.communicate()[0]
+        time.sleep(chance.uniform(0, 0.8))
+        process.send_signal(kill)
+        output = process.communicate(timeout=120)[0]
+        assert kill == signal.SIGKILL or process.returncode == 0, output
+        assert losses(tmp_path)[-1]["step"] < 66, "it was too late to interrupt the run"
+    output = finished(command("train", "--data", people, "--out", tmp_path, *TRAIN))
+    assert "going on from step" in output
+    for name in ("state.safetensors", "hypernet.safetensors"):
+        straight, resumed = (load_file(run / name) for run in (uninterrupted, tmp_path))
+        assert straight.keys() == resumed.keys()
+        assert all((straight[k] == resumed[k]).all() for k in straight)
+    assert losses(tmp_path) == losses(uninterrupted)
+
+
+def test_two_processes_see_the_losses_of_one(people, uninterrupted, tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    both = [
+        command("train", "--data", people, "--out", tmp_path, *TRAIN, RANK=str(i), LOCAL_RANK=str(i), **settings)
+        for i in range(2)
+    ]
+    for process in both:
+        finished(process)
+    for one, two in zip(losses(uninterrupted), losses(tmp_path), strict=True):
+        assert one.keys() == two.keys()
+        assert all(one[k] == pytest.approx(two[k], rel=2e-2, abs=2e-3) for k in one), (one, two)
+    for one, two in zip(losses(uninterrupted)[:5], losses(tmp_path)[:5], strict=True):
+        assert all(one[k] == pytest.approx(two[k], rel=1e-4, abs=1e-5) for k in one), (one, two)

@@ -1,0 +1,35 @@
+"""A folder of faces, as people really keep it."""
+
+import pytest
+
+from hyperdreambooth.hypernet.picture_folder import caption_of, find_people, is_reference, mask_of
+
+
+def test_sub_folders_and_single_files_are_people_in_natural_order(tmp_path):
+    for name in ("p10/b.png", "p10/a.JPG", "p2/photo.png", "p2/edit_1.webp", "p2/photo.mask.png", "empty/notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("anna.jpeg", ".hidden.png", "anna.mask.png"):
+        (tmp_path / name).touch()
+    people = find_people(tmp_path)
+    assert [p.name for p in people] == ["anna.jpeg", "p2", "p10"]
+    assert [p.name for p in people[1].pictures] == ["edit_1.webp", "photo.png"]
+    assert [is_reference(p) for p in people[1].pictures] == [False, True]
+    assert mask_of(people[1].pictures[1]).name == "photo.mask.png" and mask_of(people[1].pictures[0]) is None
+
+
+def test_captions_come_from_beside_the_picture_and_must_have_the_trigger(tmp_path):
+    picture = tmp_path / "a.png"
+    assert caption_of(picture, "a [V] face", "[V] face") == "a [V] face"
+    (tmp_path / "a.txt").write_text("pop art of a [V] face\n")
+    assert caption_of(picture, "a [V] face", "[V] face") == "pop art of a [V] face"
+    (tmp_path / "a.txt").write_text("pop art of Anna")
+    with pytest.raises(ValueError, match="lacks the trigger phrase"):
+        caption_of(picture, "a [V] face", "[V] face")
+
+
+def test_nothing_to_learn_from_is_said(tmp_path):
+    with pytest.raises(ValueError, match="has no pictures"):
+        find_people(tmp_path)
+    with pytest.raises(ValueError, match="There is no folder"):
+        find_people(tmp_path / "gone")
