@@ -59,14 +59,17 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     preparation = Preparation(args)
     from ..hypernet.shards import open_plan, shard_path, write_report, write_shard
 
+    from tqdm import tqdm
+
     batches = open_plan(args.out, preparation.settings, list(people), args.batch)
     fit = len(people) if args.fit is None else args.fit
     first, started, fitted = 0, time.time(), 0
+    bar = tqdm(total=sum(map(len, batches)), unit="people", disable=None)  # None: only on a terminal
     for number, names in enumerate(batches):
         here = number % parts == part and not shard_path(args.out, number).is_file()
         if here:
             known = [people[name] for name in names if name in people]
-            shard = preparation.shard(known, max(0, min(len(known), fit - first)), first)
+            shard = preparation.shard(known, max(0, min(len(known), fit - first)), first, bar)
             write_shard(args.out, number, shard)
             fitted += len(shard.loss)
             rate = 60 * fitted / (time.time() - started)
@@ -74,6 +77,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
             speed = f", {rate:.1f} people fitted a minute" if fitted else ""
             print(f"batch {number + 1} of {len(batches)}: {len(shard.names)} people{loss}{speed}", flush=True)
         first += len(names)
+        bar.update(len(names))
+    bar.close()
     report = write_report(args.out)
     print(
         f"{report['people']} people, {report['pictures']} pictures, {report['fitted']} fitted, "

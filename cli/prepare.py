@@ -1,7 +1,6 @@
 """From picture files to shards: reading, cropping and encoding with the host's VAE, fitting through its UNet."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import comfy.sd
@@ -77,8 +76,8 @@ class Preparation:
             "fit": vars(self.fit),
         }
 
-    def shard(self, people: list[Person], fit: int, first: int) -> Shard:
-        """Read everybody's pictures; fit a LiDB for the first ``fit`` of those who have one left."""
+    def shard(self, people: list[Person], fit: int, first: int, bar) -> Shard:
+        """Read everybody's pictures; fit a LiDB for the first ``fit`` of those with a picture left; ``bar`` (tqdm) shows the steps."""
         names, captions, owner, reference, faces, latents, skipped = [], [], [], [], [], [], []
         for person in people:
             kept = 0
@@ -115,14 +114,13 @@ class Preparation:
         if fit:
             of = [[i for i, o in enumerate(owner) if o == p] for p in range(fit)]
             texts = [[captions[i] for i in rows] for rows in of]
+
+            def show(step: int, loss: float) -> None:
+                bar.set_postfix_str(f"fitting step {step} of {self.fit.steps}, loss {loss:.4f}")
+
             shape = (fit * self.fit.samples, *shard.latents.shape[1:])
             with self.host.training(shape):
                 shard.theta, shard.loss = fit_people(
-                    self.host, self.basis, [shard.latents[rows] for rows in of], texts, self.fit, _progress, first
+                    self.host, self.basis, [shard.latents[rows] for rows in of], texts, self.fit, show, first
                 )
         return shard
-
-
-def _progress(step: int, loss: float) -> None:
-    if sys.stderr.isatty() and step % 5 == 0:
-        print(f"\r  step {step}, loss {loss:.4f} ", end="", file=sys.stderr, flush=True)

@@ -101,12 +101,15 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
 
 def _loop(args: argparse.Namespace, job, accelerator, stop: list[bool]) -> None:
     import torch
+    from tqdm import tqdm
 
     training, saved, started, first = job.training, time.time(), time.time(), job.training.step
-    many = accelerator.num_processes > 1
+    many, shown = accelerator.num_processes > 1, None if job.main else True  # None: only on a terminal
+    bar = tqdm(total=training.recipe.total, initial=first, unit="step", disable=shown)
     while training.step < training.recipe.total:
         losses = training.advance()
         job.log(losses)
+        bar.update()
         asked = torch.tensor(float(bool(stop)), device=accelerator.device)
         if many:  # a signal may have reached some processes only
             asked = accelerator.reduce(asked, "sum")

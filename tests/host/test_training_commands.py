@@ -86,6 +86,34 @@ def test_precompute_reports_what_it_skips_and_goes_on_after_a_kill(images, peopl
     assert "another fit" in refused.communicate()[0] and refused.returncode != 0
 
 
+def test_a_sheet_shows_references_predictions_and_the_plain_model(people, host):
+    """Before training, the output head is nearly zero: the prediction's picture is nearly the plain one's."""
+    import comfy.sd
+    import folder_paths
+    import torch
+
+    from hyperdreambooth.cli.sheets import people_sheet
+    from hyperdreambooth.cli.train import SIZES
+    from hyperdreambooth.hypernet.checkpoint import Identity
+    from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
+    from hyperdreambooth.hypernet.shards import PreparedPeople
+    from hyperdreambooth.lidb.basis import Basis
+    from hyperdreambooth.nodes.host import HostModel
+
+    data = PreparedPeople(people)
+    with torch.inference_mode():
+        path = folder_paths.get_full_path_or_raise("checkpoints", "faceworld.safetensors")
+        model = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
+    net = HyperNet(HyperNetConfig(**SIZES["small"], refinements=1, layers=len(model.table), numbers=72))
+    identity = Identity(model.table, Basis(48, 24), "[V] face", model.base, {})
+    with model.training((2, 8, 16, 16)):
+        page = people_sheet(net, identity, model, data, [0, 5], ["a photo of a [V] face"])
+    assert page.size == (3 * 128, 2 * 128)
+    shown = np.asarray(page).reshape(2, 128, 3, 128, 3).swapaxes(1, 2).astype(float)
+    assert (shown[:, 0] == data.faces([data.references[p][0] for p in (0, 5)]).permute(0, 2, 3, 1).numpy() * 255).all()
+    assert abs(shown[:, 1] - shown[:, 2]).mean() < 3 and shown[:, 2].std() > 20
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(people, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run")

@@ -11,6 +11,7 @@ ALLOWED = {
     "nodes": {"nodes", "hypernet", "lidb", "faceworld"},
     "faceworld": {"faceworld", "nodes", "hypernet", "lidb"},
     "cli": {"cli", "faceworld", "nodes", "hypernet", "lidb"},
+    "bench": {"bench", "cli", "faceworld", "nodes", "hypernet", "lidb"},
 }
 HOST = {"comfy", "comfy_api", "folder_paths", "nodes", "latent_preview", "execution", "server"}
 FORBIDDEN = {"subprocess", "pickle", "socket", "urllib", "requests", "http", "marshal", "shelve"}
