@@ -57,9 +57,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     from .prepare import Preparation
 
     preparation = Preparation(args)
-    from ..hypernet.shards import open_plan, shard_path, write_report, write_shard
-
     from tqdm import tqdm
+
+    from ..hypernet.shards import open_plan, shard_path, write_report, write_shard
 
     batches = open_plan(args.out, preparation.settings, list(people), args.batch)
     fit = len(people) if args.fit is None else args.fit
