@@ -9,6 +9,7 @@ VERBS = {
     "demo": "run the main job on the embedded default and leave a picture sheet in output/demo",
     "doctor": "say what is installed and what will work; --install-host installs a private ComfyUI",
     "precompute": "prepare a folder of faces for training, with a LiDB for every person",
+    "basis": "learn a basis from fitted people, in place of the random one",
     "train": "train a HyperNet for a checkpoint of the host",
     "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics",
 }

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from ..hypernet.picture_folder import Person, caption_of, is_reference, mask_of
 from ..hypernet.precompute import FitSettings, fit_people
 from ..hypernet.shards import Shard
-from ..lidb.basis import ALGORITHM, Basis
+from ..lidb.basis import Basis
+from ..lidb.basis_form import describe
 from ..nodes.host import HostModel
 from ..nodes.pictures import crop_face, resize
 from .precompute import RESOLUTION
@@ -68,7 +69,7 @@ class Preparation:
         return {
             "base": self.host.base,
             "table": self.host.table.pack(),
-            "basis": {"kind": "random", "algorithm": ALGORITHM, "a": self.basis.a, "b": self.basis.b, "seed": 0},
+            "basis": describe(self.basis),
             "trigger": self.trigger,
             "prompt": self.prompt,
             "resolution": self.resolution,

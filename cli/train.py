@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--refinements", type=int, default=3, help="times the decoder refines its prediction")
     parser.add_argument("--encoder", type=Path, help="local transformers folder of a ViT to start the encoder from")
     parser.add_argument("--init", type=Path, help="HyperNet file to start from")
+    parser.add_argument("--basis", type=Path, help="basis file of `hyperdreambooth basis`, in place of the random one")
     parser.add_argument("--hold-out", type=int, default=48, help="people kept for the controls (at most a tenth)")
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="of the HyperNet")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's own choice)")
@@ -58,10 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
-    for field in ("data", "out", "init", "encoder"):
+    for field in ("data", "out", "init", "encoder", "basis"):
         if getattr(args, field):
             setattr(args, field, getattr(args, field).resolve())
-    for path in (args.init, args.encoder):
+    for path in (args.init, args.encoder, args.basis):
         if path and not path.exists():
             raise ValueError(f"There is nothing at {path}. Check the path.")
     try:

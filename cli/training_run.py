@@ -15,7 +15,7 @@ from ..hypernet.hypernet import HyperNet, HyperNetConfig
 from ..hypernet.recipe import Recipe
 from ..hypernet.shards import PreparedPeople
 from ..hypernet.train import Training, controls
-from ..lidb.basis import Basis
+from ..lidb.basis_form import AnyBasis, load_basis, rebuild
 from ..lidb.targets import TargetTable
 from ..nodes.host import HostModel
 from .sheets import people_sheet
@@ -40,13 +40,18 @@ class TrainingRun:
         with torch.inference_mode():
             path = folder_paths.get_full_path_or_raise("checkpoints", args.checkpoint)
             self.host = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
-        table, form = TargetTable.unpack(data.settings["table"]), data.settings["basis"]
+        table, basis = TargetTable.unpack(data.settings["table"]), rebuild(data.settings["basis"])
         if table != self.host.table:
             raise ValueError(
                 f"{data.folder} was prepared for {data.settings['base']} ({table.describe()}), but {args.checkpoint} is "
                 f"{self.host.base} ({self.host.table.describe()}). Train with the checkpoint it was prepared with."
             )
-        basis, hold_out = Basis(form["a"], form["b"], form["seed"]), min(args.hold_out, len(data) // 10)
+        if args.basis:
+            learned = load_basis(args.basis)
+            learned.check_fits(table)
+            data.rewrite(table, basis, learned)
+            basis = learned
+        hold_out = min(args.hold_out, len(data) // 10)
         self.held_out = np.arange(len(data) - hold_out, len(data))
         weight = args.weight_loss if args.weight_loss is not None else {"plus": 0.01, "paper": 0.1}[args.recipe]
         recipe = Recipe(args.recipe, args.warmup_steps, args.steps, args.people, args.targets, args.lr, weight,
@@ -64,7 +69,7 @@ class TrainingRun:
             self.say(f"going on from step {self.training.step}")
         self.board = SummaryWriter(self.out / "logs", purge_step=self.training.step) if self.main else None
 
-    def _network(self, layers: int, basis: Basis) -> HyperNet:
+    def _network(self, layers: int, basis: AnyBasis) -> HyperNet:
         args, sizes = self.args, dict(SIZES[self.args.size])
         if args.init:
             net, before = load_hypernet(args.init)

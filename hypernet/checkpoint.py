@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..lidb.basis import ALGORITHM, Basis
+from ..lidb.basis_form import AnyBasis, describe, frames, read_frames, rebuild
 from ..lidb.targets import TargetTable
 from .hypernet import HyperNet, HyperNetConfig
 
@@ -22,7 +22,7 @@ class Identity:
     """What the predicted numbers mean: target table, basis, trigger phrase, base model, training facts."""
 
     table: TargetTable
-    basis: Basis
+    basis: AnyBasis
     trigger: str
     base: str
     training: dict
@@ -36,16 +36,15 @@ def save_hypernet(path: str | Path, net: HyperNet, identity: Identity, dtype: to
         "config": json.dumps(asdict(net.config)),
         "table": identity.table.pack(),
         "table_digest": identity.table.digest,
-        "basis": json.dumps({"kind": "random", "algorithm": ALGORITHM, **asdict(identity.basis)}),
+        "basis": json.dumps(describe(identity.basis)),
         "basis_probe": json.dumps([round(v, 6) for v in identity.basis.probe(identity.table)]),
         "trigger": identity.trigger,
         "base": identity.base,
         "training": json.dumps(identity.training),
     }
     partial = Path(f"{path}.partial")
-    save_file(
-        {k: v.detach().cpu().to(dtype).contiguous() for k, v in net.state_dict().items()}, partial, metadata=metadata
-    )
+    weights = {k: v.detach().cpu().to(dtype).contiguous() for k, v in net.state_dict().items()}
+    save_file(weights | frames(identity.basis), partial, metadata=metadata)
     partial.replace(path)
 
 
@@ -76,16 +75,14 @@ def _read(name: str, file, metadata: dict[str, str]) -> tuple[HyperNet, Identity
         config = HyperNetConfig(**{k: int(v) for k, v in json.loads(metadata["config"]).items()})
         table = TargetTable.unpack(metadata["table"])
         form = json.loads(metadata["basis"])
-        if form.pop("kind") != "random" or form.pop("algorithm") != ALGORITHM:
-            raise ValueError("its basis is of a kind this version does not know")
-        identity = Identity(
-            table, Basis(**form), metadata["trigger"], metadata["base"], json.loads(metadata["training"])
-        )
+        basis = rebuild(form, lambda digest: read_frames(file, form))
+        identity = Identity(table, basis, metadata["trigger"], metadata["base"], json.loads(metadata["training"]))
         too_large = [k for k, limit in LIMITS.items() if not 1 <= getattr(config, k) <= limit]
         if too_large or config.layers != len(table) or config.numbers != identity.basis.a + identity.basis.b:
             raise ValueError(f"its sizes contradict each other or are out of range: {config}")
         if table.digest != metadata["table_digest"]:
             raise ValueError("its list of layers does not match its digest")
+        identity.basis.check_fits(table)
         identity.basis.check_probe(table, json.loads(metadata["basis_probe"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -93,7 +90,7 @@ def _read(name: str, file, metadata: dict[str, str]) -> tuple[HyperNet, Identity
         ) from error
     with torch.device("meta"):
         wanted = {k: list(v.shape) for k, v in HyperNet(config).state_dict().items()}
-    found = {k: list(file.get_slice(k).get_shape()) for k in file.keys()}
+    found = {k: list(file.get_slice(k).get_shape()) for k in file.keys() if not k.startswith("basis.")}
     if found != wanted:
         odd = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
         raise ValueError(

@@ -19,6 +19,10 @@ import numpy as np
 import torch
 from safetensors.torch import safe_open, save_file
 
+from ..lidb.basis_form import AnyBasis
+from ..lidb.learned_basis import project
+from ..lidb.targets import TargetTable
+
 FORMAT, VERSION = "hyperdreambooth.people", "1"
 
 
@@ -162,6 +166,7 @@ class PreparedPeople:
         self.pictures = np.split(order, np.cumsum(np.bincount(self.owner, minlength=len(self)))[:-1])
         self.references = [p[self.is_reference[p]] if self.is_reference[p].any() else p for p in self.pictures]
         self.fitted = np.array(sorted(self._fit), int)
+        self._bases = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -176,7 +181,12 @@ class PreparedPeople:
 
     def thetas(self, people: Sequence[int]) -> torch.Tensor:
         """LiDB vectors (N, L, a+b) of fitted people."""
-        return torch.stack([self._file(n).get_slice("theta")[i] for n, i in (self._fit[int(p)] for p in people)])
+        rows = torch.stack([self._file(n).get_slice("theta")[i] for n, i in (self._fit[int(p)] for p in people)])
+        return project(*self._bases, rows)[0] if self._bases else rows
+
+    def rewrite(self, table: TargetTable, old: AnyBasis, new: AnyBasis) -> None:
+        """From now on, give the LiDBs in another basis, as near as it comes."""
+        self._bases = table, old, new
 
     def _gather(self, name: str, pictures: Sequence[int]) -> torch.Tensor:
         rows = (self._rows[int(k)] for k in pictures)

@@ -1,7 +1,7 @@
 """The LiDB file: safetensors with everything a stranger needs in its metadata.
 
     tensors   A_train (L, a, r), B_train (L, r, b); after a full-space finetune also A_full, B_full (flat)
-    metadata  format, version, the packed target table and its digest, basis (kind, algorithm, a, b, seed, probe),
+    metadata  format, version, the packed target table and its digest, basis (kind, a, b, seed or digest, probe),
               facts (trigger phrase, base, how made, steps, seed, final loss), a JPEG thumbnail, modelspec.* and ss_*
 
 Loading trusts nothing: every size is checked against the declared table before a tensor is read.
@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .basis import ALGORITHM, Basis
+from .basis_form import Resolver, describe, nowhere, rebuild
 from .targets import TargetTable
 from .value import Facts, LiDB
 
@@ -51,9 +51,7 @@ def save_lidb(path: str | Path, lidb: LiDB, dtype: str = "float32") -> int:
         "version": str(VERSION),
         "table": lidb.table.pack(),
         "table_digest": lidb.table.digest,
-        "basis": json.dumps(
-            {"kind": "random", "algorithm": ALGORITHM, "a": lidb.basis.a, "b": lidb.basis.b, "seed": lidb.basis.seed}
-        ),
+        "basis": json.dumps(describe(lidb.basis)),
         "basis_probe": json.dumps([round(v, 6) for v in lidb.basis.probe(lidb.table)]),
         "rank": json.dumps({"inside": lidb.rank, "frozen": lidb.frozen_rank, "full": lidb.full_rank}),
         "facts": json.dumps(facts),
@@ -72,8 +70,8 @@ def save_lidb(path: str | Path, lidb: LiDB, dtype: str = "float32") -> int:
     return Path(path).stat().st_size
 
 
-def load_lidb(path: str | Path) -> LiDB:
-    """Read an identity.
+def load_lidb(path: str | Path, learned: Resolver = nowhere) -> LiDB:
+    """Read an identity; ``learned`` finds a learned basis by its digest.
 
     Raises:
         ValueError: one sentence saying what the file is instead, and what to do; nothing is half-loaded.
@@ -89,7 +87,7 @@ def load_lidb(path: str | Path) -> LiDB:
         )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return _read(path.name, file, file.metadata() or {})
+            return _read(path.name, file, file.metadata() or {}, learned)
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} is not a readable safetensors file ({error}); it is truncated or of another kind. "
@@ -97,7 +95,7 @@ def load_lidb(path: str | Path) -> LiDB:
         ) from error
 
 
-def _read(name: str, file, metadata: dict[str, str]) -> LiDB:
+def _read(name: str, file, metadata: dict[str, str], learned: Resolver) -> LiDB:
     if metadata.get("format") != FORMAT:
         kind = "a LoRA (use the Load LoRA node)" if any("lora" in key for key in file.keys()) else "some other model"
         raise ValueError(f"{name} is not a LiDB but {kind}. Choose a file that Save LiDB wrote.")
@@ -109,9 +107,6 @@ def _read(name: str, file, metadata: dict[str, str]) -> LiDB:
     try:
         table = TargetTable.unpack(metadata["table"])
         form = json.loads(metadata["basis"])
-        if form["kind"] != "random" or form["algorithm"] != ALGORITHM:
-            raise ValueError(f"its basis is of kind {form['kind']!r}, algorithm {form['algorithm']!r}")
-        basis = Basis(a=int(form["a"]), b=int(form["b"]), seed=int(form["seed"]))
         probe = [float(v) for v in json.loads(metadata["basis_probe"])]
         ranks = {key: int(json.loads(metadata["rank"])[key]) for key in ("inside", "frozen", "full")}
         facts = Facts(**json.loads(metadata["facts"]), thumbnail=_thumbnail(metadata))
@@ -119,6 +114,10 @@ def _read(name: str, file, metadata: dict[str, str]) -> LiDB:
         raise ValueError(
             f"{name}'s description is damaged or from another version ({error}). Save the identity again."
         ) from error
+    try:
+        basis = rebuild(form, learned)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be used: {error}.") from error
     if table.digest != metadata.get("table_digest"):
         raise ValueError(f"{name}'s list of layers does not match its own digest; the file is damaged. Copy it again.")
     if not (0 <= ranks["frozen"] <= ranks["inside"] <= MAX_RANK and 0 <= ranks["full"] <= MAX_RANK):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from einops import rearrange
 
-from .basis import Basis
+from .basis_form import AnyBasis
 from .targets import TargetTable
 
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -39,7 +39,7 @@ class LiDB:
     """
 
     table: TargetTable
-    basis: Basis
+    basis: AnyBasis
     A_train: torch.Tensor
     B_train: torch.Tensor
     frozen_rank: int = 0
@@ -71,14 +71,14 @@ class LiDB:
                 )
 
     @staticmethod
-    def zeros(table: TargetTable, basis: Basis, rank: int = 0, facts: Facts | None = None) -> "LiDB":
+    def zeros(table: TargetTable, basis: AnyBasis, rank: int = 0, facts: Facts | None = None) -> "LiDB":
         """The neutral identity of the given rank."""
         L = len(table)
         A, B = torch.zeros(L, basis.a, rank), torch.zeros(L, rank, basis.b)
         return LiDB(table, basis, A, B, frozen_rank=rank, facts=facts or Facts(made_by="zero"))
 
     @staticmethod
-    def from_vector(table: TargetTable, basis: Basis, vector: torch.Tensor, facts: Facts | None = None) -> "LiDB":
+    def from_vector(table: TargetTable, basis: AnyBasis, vector: torch.Tensor, facts: Facts | None = None) -> "LiDB":
         """A rank-1 identity from a HyperNet's output ``vector (L, a + b)``."""
         A, B = vector.detach().float().cpu().split([basis.a, basis.b], dim=-1)
         A, B = rearrange(A, "l a -> l a 1").contiguous(), rearrange(B, "l b -> l 1 b").contiguous()
@@ -120,7 +120,7 @@ class LiDB:
         return replace(self, facts=replace(self.facts, **changes))
 
 
-def expand(table: TargetTable, basis: Basis, A_train: torch.Tensor, B_train: torch.Tensor) -> Factors:
+def expand(table: TargetTable, basis: AnyBasis, A_train: torch.Tensor, B_train: torch.Tensor) -> Factors:
     """Leave the basis: ``A = A_aux A_train`` and ``B = B_train B_aux`` for every layer. Differentiable.
 
     Args:

@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..lidb.file import DTYPES, load_lidb, save_lidb
 from .folders import file_choices, file_stamp
+from .learned import find_learned_basis
 from .wire import CATEGORY, LidbWire
 
 
@@ -75,5 +76,5 @@ class LoadLiDB(io.ComfyNode):
 
     @classmethod
     def execute(cls, lidb_name):
-        lidb = load_lidb(folder_paths.get_full_path_or_raise("lidb", lidb_name))
+        lidb = load_lidb(folder_paths.get_full_path_or_raise("lidb", lidb_name), find_learned_basis)
         return io.NodeOutput(lidb, lidb.facts.trigger)

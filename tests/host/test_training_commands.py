@@ -156,6 +156,35 @@ def test_killed_and_stopped_runs_end_with_the_same_weights(people, uninterrupted
     assert losses(tmp_path) == losses(uninterrupted)
 
 
+def test_a_learned_basis_goes_through_training_to_a_loaded_person(people, host, tmp_path):
+    import torch
+
+    from hyperdreambooth.lidb.file import load_lidb, save_lidb
+    from hyperdreambooth.nodes.learned import find_learned_basis
+    from hyperdreambooth.nodes.lidb_files import LoadLiDB
+    from hyperdreambooth.nodes.load_hypernet import LoadedHyperNet
+
+    basis = tmp_path / "basis.safetensors"
+    shares = finished(command("basis", "--data", people, "--a", "24", "--b", "12", "--out", basis))
+    assert "learned" in shares and "random" in shares
+    steps = [*SMALL, "--warmup-steps", "2", "--steps", "1"]
+    finished(command("train", "--data", people, "--out", tmp_path / "run", "--basis", basis, *steps))
+    installed = host.base / "models" / "hypernets" / "learned.safetensors"
+    installed.parent.mkdir(exist_ok=True)
+    installed.write_bytes((tmp_path / "run" / "hypernet.safetensors").read_bytes())
+    hypernet = LoadedHyperNet(str(installed))
+    person = hypernet.predict(torch.rand(1, 3, 128, 128), b"")
+    folder = host.base / "models" / "lidb"
+    folder.mkdir(exist_ok=True)
+    save_lidb(folder / "learned.safetensors", person)
+    with torch.inference_mode():
+        loaded = LoadLiDB.execute("learned.safetensors").args[0]
+    assert torch.equal(loaded.A_train, person.A_train) and loaded.basis == hypernet.identity.basis
+    assert find_learned_basis(loaded.basis.digest) == loaded.basis
+    with pytest.raises(ValueError, match="put that HyperNet's file into models/hypernets"):
+        load_lidb(folder / "learned.safetensors", lambda digest: find_learned_basis("0" * 16))
+
+
 def test_two_processes_see_the_losses_of_one(people, uninterrupted, tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
