@@ -1,27 +1,14 @@
 """What every bench shares: hardware in words, peak memory, one table on the terminal and one JSON file of results."""
 
 import json
-import os
-import platform
 import resource
 from pathlib import Path
 
 import torch
 
+from ..cli.hardware import hardware
+
 RESULTS = Path(__file__).resolve().parent / "results"
-
-
-def hardware() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def reset_peak() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from .host_install import REPOSITORY
-from .study import PEOPLE, Study, report, table
+from .people import PEOPLE
+from .scores import measure, rows, table
+from .study import EDITS, Study
 
 OUT = REPOSITORY / "output" / "demo"
 TILE = 160
@@ -43,12 +45,14 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     started = time.time()
     OUT.mkdir(parents=True, exist_ok=True)
     study = Study(OUT / "comfyui").run(people)
-    rows = report(study, people, seeds=1)
+    references = {name: Image.open(path) for name, path in people.items()}
+    others = {} if args.image else {n: Image.open(str(p).replace("_reference", "_photo1")) for n, p in people.items()}
+    scores = rows(measure(study, references, others, EDITS, seeds=1), study["seconds"])
     for name in study["files"]:
         shutil.copy(OUT / "comfyui" / "output" / "lidb" / name, OUT / name)
     sheet(study, people).save(OUT / "sheet.png")
-    (OUT / "report.json").write_text(json.dumps({"rows": rows, "files": study["files"]}, indent=1) + "\n")
-    print(table(rows))
+    (OUT / "report.json").write_text(json.dumps({"rows": scores, "files": study["files"]}, indent=1) + "\n")
+    print(table(scores))
     for name, size in study["files"].items():
         print(f"{name}: {size / 1000:.1f} KB")
     print(f"Sheet: {OUT / 'sheet.png'}   {time.time() - started:.0f} seconds")

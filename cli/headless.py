@@ -94,6 +94,24 @@ class HeadlessHost:
         self.executor = execution.PromptExecutor(self.server, cache_type=execution.CacheType.CLASSIC, cache_args=cache)
         self._execution, self.nodes, self.mm = execution, nodes, mm
 
+    def check_listed(self, folder: str, name: str) -> None:
+        """Raise ValueError, naming what there is, if a model folder does not list this file."""
+        import folder_paths
+
+        there = folder_paths.get_filename_list(folder)
+        if name not in there:
+            raise ValueError(
+                f"There is no {name!r} in the folder {folder}; there are {', '.join(there) or 'no files'}."
+            )
+
+    def base_of(self, checkpoint: str) -> str:
+        """The host's name for a checkpoint's architecture, e.g. ``SD15``."""
+        import torch
+
+        with torch.inference_mode():
+            model = self.nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint)[0]
+        return type(model.model.model_config).__name__
+
     def object_info(self) -> dict:
         """What the server's /object_info answers, from the node classes themselves."""
         info = {}

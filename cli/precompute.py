@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     from .host_install import REPOSITORY
 
     pick_device()
-    HeadlessHost(REPOSITORY / "output" / "train")
+    HeadlessHost(REPOSITORY / "output" / "train").check_listed("checkpoints", args.checkpoint)
     from .prepare import Preparation
 
     preparation = Preparation(args)

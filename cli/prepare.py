@@ -1,13 +1,10 @@
 """From picture files to shards: reading, cropping and encoding with the host's VAE, fitting through its UNet."""
 
 import argparse
-from pathlib import Path
 
 import comfy.sd
 import folder_paths
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from ..hypernet.picture_folder import Person, caption_of, is_reference, mask_of
 from ..hypernet.precompute import FitSettings, fit_people
@@ -15,31 +12,8 @@ from ..hypernet.shards import Shard
 from ..lidb.basis import Basis
 from ..lidb.basis_form import describe
 from ..nodes.host import HostModel
-from ..nodes.pictures import crop_face, resize
+from ..nodes.pictures import read_square, resize
 from .precompute import RESOLUTION
-
-FLAT = 2.0 / 255
-"""A picture whose values spread less than this shows nothing."""
-
-
-def read_face(picture: Path, mask: Path | None) -> torch.Tensor:
-    """The square with the face (1, S, S, 3) in 0..1, cropped as *Predict LiDB* does.
-
-    Raises:
-        ValueError: the file is no picture, is too small or shows nothing.
-    """
-    try:
-        image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
-    except Exception as error:  # Pillow raises many kinds, some of them bare SyntaxError or DecompressionBombError
-        raise ValueError(f"not a readable picture ({type(error).__name__}: {error})") from error
-    pixels = torch.from_numpy(np.asarray(image).copy())[None].float() / 255
-    white = None
-    if mask:
-        white = torch.from_numpy(np.asarray(Image.open(mask).convert("L")).copy())[None].float() / 255
-    face = crop_face(pixels, white)
-    if float(face.std()) < FLAT:
-        raise ValueError("the picture has a single colour, so there is no face in it")
-    return face
 
 
 class Preparation:
@@ -50,9 +24,6 @@ class Preparation:
     """
 
     def __init__(self, args: argparse.Namespace):
-        known = folder_paths.get_filename_list("checkpoints")
-        if args.checkpoint not in known:
-            raise ValueError(f"There is no checkpoint {args.checkpoint!r}; there are {', '.join(known) or 'none'}.")
         with torch.inference_mode():
             path = folder_paths.get_full_path_or_raise("checkpoints", args.checkpoint)
             self.host = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
@@ -85,9 +56,9 @@ class Preparation:
             for picture in person.pictures:
                 try:
                     caption = caption_of(picture, self.prompt, self.trigger)
-                    face = read_face(picture, mask_of(picture))
+                    face = read_square(picture, mask_of(picture))
                 except (ValueError, OSError) as error:
-                    skipped.append((f"{person.name}/{picture.name}", str(error)))
+                    skipped.append((person.label(picture), str(error)))
                     continue
                 small, large = (resize(face, side, side) for side in (self.face_size, self.resolution))
                 faces.append((small[0] * 255 + 0.5).to(torch.uint8))

@@ -1,4 +1,4 @@
-"""The main job for a group of people, and its scores: what ``demo`` and ``evaluate`` share.
+"""The main job for a group of people: what ``demo`` and ``evaluate`` share.
 
 Everything runs through the shipped workflow 02 in the real executor; pictures that the workflow does not make itself
 (controls, edits) are made by copies of its own sampling nodes.
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..faceworld.metrics import AttributeMetric, IdentityMetric, bootstrap_interval
 from ..lidb.file import load_lidb, save_lidb
 from ..lidb.value import LiDB
 from .headless import HeadlessHost
 from .host_install import REPOSITORY
+from .precompute import RESOLUTION
 from .workflow import load_workflow, to_api
 
 PHOTO = "a photo of a [V] face"
@@ -35,7 +35,6 @@ EDITS = {
         "context": "forest",
     },
 }
-PEOPLE = REPOSITORY / "faceworld" / "people"
 
 
 class Study:
@@ -44,9 +43,13 @@ class Study:
     Args:
         base: ComfyUI base directory to work in.
         seeds: sampling seeds per prompt of the plain photo.
+        checkpoint, hypernet: file names in the host's model folders; the workflow's own if None.
+
+    Raises:
+        ValueError: no such file there.
     """
 
-    def __init__(self, base: Path, seeds: int = 1):
+    def __init__(self, base: Path, seeds: int = 1, checkpoint: str | None = None, hypernet: str | None = None):
         self.host, self.seeds = HeadlessHost(base), seeds
         self.graph = to_api(
             load_workflow(REPOSITORY / "workflows" / "02_predict_and_finetune.json"), self.host.object_info()
@@ -56,6 +59,18 @@ class Study:
             ids[t] for t in ("CheckpointLoaderSimple", "HDB_PredictLiDB", "HDB_RankRelaxedFinetune")
         )
         self.save = ids["HDB_SaveLiDB"]
+        for node, key, folder, name in (
+            (self.checkpoint, "ckpt_name", "checkpoints", checkpoint),
+            (ids["HDB_LoadHyperNet"], "hypernet_name", "hypernets", hypernet),
+        ):
+            self.graph[node]["inputs"][key] = name or self.graph[node]["inputs"][key]
+            self.host.check_listed(folder, self.graph[node]["inputs"][key])
+        self.names = {
+            "checkpoint": self.graph[self.checkpoint]["inputs"]["ckpt_name"],
+            "hypernet": self.graph[ids["HDB_LoadHyperNet"]]["inputs"]["hypernet_name"],
+        }
+        self.base_model = self.host.base_of(self.names["checkpoint"])
+        self.side = RESOLUTION.get(self.base_model, 512)
         self.sampler = next(node["inputs"] for node in self.graph.values() if node["class_type"] == "KSampler")
         applied = {n["inputs"]["lidb"][0]: k for k, n in self.graph.items() if n["class_type"] == "HDB_ApplyLiDB"}
         self.sources = {
@@ -85,7 +100,10 @@ class Study:
         """Sampling nodes for each prompt, outputs ``save_{key}_{i}``."""
         model, clip = source
         graph[f"neg_{key}"] = {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": clip}}
-        graph["empty"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}}
+        graph["empty"] = {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": self.side, "height": self.side, "batch_size": 1},
+        }
         for i, prompt in enumerate(prompts):
             graph[f"pos_{key}_{i}"] = {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": clip}}
             links = {
@@ -122,8 +140,8 @@ class Study:
         }
         return [f"apply_{key}", 0], [f"apply_{key}", 1]
 
-    def run(self, people: dict[str, Path], with_zero: bool = False) -> dict:
-        """Everything for everybody.
+    def run(self, people: dict[str, Path], with_zero: bool = False, zero_learning_rate: float | None = None) -> dict:
+        """Everything for everybody; ``zero_learning_rate`` is for the finetune without HyperNet, if another is better.
 
         Returns:
             ``pictures[stage][person] -> [photo * seeds, *edits]``, ``seconds[stage]`` (mean per person), ``files``.
@@ -159,6 +177,8 @@ class Study:
             if with_zero:
                 graph = self.setup_graph(reference, name)
                 del graph[self.finetune]["inputs"]["lidb"]
+                if zero_learning_rate:
+                    graph[self.finetune]["inputs"]["learning_rate"] = zero_learning_rate
                 started = time.time()
                 self.host.run(graph)
                 seconds.setdefault("zero_40", []).append(time.time() - started)
@@ -176,60 +196,3 @@ class Study:
             source = self.lidb_source(graph, "mean", "mean_prediction.safetensors")
             pictures.setdefault("mean", {})[name], _ = self.stage(graph, "mean", source, prompts, 1000 * number + 1)
         return {"pictures": pictures, "seconds": {k: float(np.mean(v)) for k, v in seconds.items()}, "files": files}
-
-
-def to_tensor(pictures: list[Image.Image]) -> torch.Tensor:
-    """PIL -> (N, 3, 128, 128) in 0..1."""
-    arrays = [np.asarray(p.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)) for p in pictures]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
-
-
-def report(study: dict, people: dict[str, Path], seeds: int) -> list[dict]:
-    """Rows of identity and prompt scores, with controls and 95 % bootstrap intervals over people."""
-    identity, attributes = IdentityMetric(), AttributeMetric()
-    names = list(people)
-    references = {name: to_tensor([Image.open(path)]) for name, path in people.items()}
-    rows = []
-
-    def row(stage: str, shown: dict[str, list[Image.Image]], seconds: float) -> None:
-        likeness = [identity.similarity(to_tensor(shown[n][:seeds]), references[n]).mean().item() for n in names]
-        edits = [
-            attributes.prompt_score(to_tensor(shown[n][seeds:]), list(EDITS.values())).mean().item() for n in names
-        ]
-        m, low, high = bootstrap_interval(np.array(likeness))
-        rows.append(
-            {
-                "stage": stage,
-                "identity": m,
-                "low": low,
-                "high": high,
-                "prompt": float(np.mean(edits)),
-                "seconds": seconds,
-            }
-        )
-
-    pictures, seconds = study["pictures"], study["seconds"]
-    row("plain", pictures["plain"], seconds["plain"])
-    if len(names) > 1:
-        row("wrong_person", {n: pictures["predicted"][names[i - 1]] for i, n in enumerate(names)}, 0.0)
-        row("mean", pictures["mean"], 0.0)
-    for stage in ("predicted", "finetuned", "zero_40"):
-        if stage in pictures:
-            row(stage, pictures[stage], seconds[stage])
-    others = {n: p.with_name(p.name.replace("_reference", "_photo1")) for n, p in people.items()}
-    if all(p.is_file() and p != people[n] for n, p in others.items()):
-        likeness = [identity.similarity(to_tensor([Image.open(others[n])]), references[n]).item() for n in names]
-        m, low, high = bootstrap_interval(np.array(likeness))
-        rows.append({"stage": "ceiling", "identity": m, "low": low, "high": high, "prompt": None, "seconds": 0.0})
-    return rows
-
-
-def table(rows: list[dict]) -> str:
-    """The report as text."""
-    lines = [f"{'stage':13s} {'identity':>8s}  {'95 % interval':>15s}  {'prompt':>6s}  {'seconds':>7s}"]
-    for r in rows:
-        prompt = "" if r["prompt"] is None else f"{r['prompt']:.3f}"
-        lines.append(
-            f"{r['stage']:13s} {r['identity']:8.3f}  {r['low']:7.3f}-{r['high']:7.3f}  {prompt:>6s}  {r['seconds']:7.2f}"
-        )
-    return "\n".join(lines)

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     from .host_install import REPOSITORY
 
     pick_device()
-    HeadlessHost(REPOSITORY / "output" / "train")
+    HeadlessHost(REPOSITORY / "output" / "train").check_listed("checkpoints", args.checkpoint)
     from .training_run import TrainingRun
 
     accelerator = accelerate.Accelerator(

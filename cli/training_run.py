@@ -34,9 +34,6 @@ class TrainingRun:
     def __init__(self, args, accelerator, data: PreparedPeople):
         self.args, self.accelerator, self.data, self.out = args, accelerator, data, args.out
         self.main = accelerator.is_main_process
-        known = folder_paths.get_filename_list("checkpoints")
-        if args.checkpoint not in known:
-            raise ValueError(f"There is no checkpoint {args.checkpoint!r}; there are {', '.join(known) or 'none'}.")
         with torch.inference_mode():
             path = folder_paths.get_full_path_or_raise("checkpoints", args.checkpoint)
             self.host = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])

@@ -19,6 +19,10 @@ class Person:
     name: str
     pictures: tuple[Path, ...]
 
+    def label(self, picture: Path) -> str:
+        """The picture as a user would find it in the folder."""
+        return picture.name if picture.name == self.name else f"{self.name}/{picture.name}"
+
 
 def find_people(folder: Path) -> list[Person]:
     """Everybody in a folder, in natural order of their names.

@@ -1,13 +1,16 @@
 """Pictures on their way in: find the face's square, cut it out, bring it to a size. Shapes are the host's, NHWC 0..1."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageOps
 
 MIN_FACE_PIXELS = 48
+FLAT = 2.0 / 255
+"""A picture file whose values spread less than this shows nothing."""
 MASK_MARGIN = 1.6
 """A face mask or box is widened to this multiple of its larger side, so that hair and chin are inside."""
 
@@ -47,6 +50,25 @@ def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict |
             )
         crops.append(image[i : i + 1, top : top + side, left : left + side])
     return torch.cat([resize(crop, crops[0].shape[1], crops[0].shape[1]) for crop in crops])
+
+
+def read_square(picture: Path, mask: Path | None = None) -> torch.Tensor:
+    """The square with the face (1, S, S, 3) of a picture file, cut out as ``crop_face`` does.
+
+    Raises:
+        ValueError: the file is no picture, is too small or shows nothing.
+    """
+    try:
+        image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
+    except Exception as error:  # Pillow raises many kinds, some of them bare SyntaxError or DecompressionBombError
+        raise ValueError(f"not a readable picture ({type(error).__name__})") from error
+    white = None
+    if mask:
+        white = torch.from_numpy(np.asarray(Image.open(mask).convert("L")).copy())[None].float() / 255
+    face = crop_face(torch.from_numpy(np.asarray(image).copy())[None].float() / 255, white)
+    if float(face.std()) < FLAT:
+        raise ValueError("the picture has a single colour, so there is no face in it")
+    return face
 
 
 def _mask_box(mask: torch.Tensor, H: int, W: int) -> tuple[float, float, float, float]:

@@ -48,7 +48,7 @@ def images(tmp_path_factory) -> Path:
             Image.fromarray(pixels).save(folder / f"{p}" / f"{'edit' if k == 2 else 'photo'}_{k}.png")
             (folder / f"{p}" / f"{'edit' if k == 2 else 'photo'}_{k}.txt").write_text(scene["caption"])
     (folder / "3" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 half a picture")
-    Image.new("RGB", (200, 200), "grey").save(folder / "nobody.png")
+    Image.new("RGB", (200, 200), "grey").save(folder / "0_nobody.png")
     return folder
 
 
@@ -65,8 +65,8 @@ def people(images, tmp_path_factory) -> Path:
 def test_precompute_reports_what_it_skips_and_goes_on_after_a_kill(images, people, tmp_path):
     report = json.loads((people / "report.json").read_text())
     reasons = {entry["picture"]: entry["reason"] for entry in report["skipped"]}
-    assert set(reasons) == {"3/torn.jpg", "nobody.png/nobody.png"}
-    assert "not a readable picture" in reasons["3/torn.jpg"] and "single colour" in reasons["nobody.png/nobody.png"]
+    assert set(reasons) == {"3/torn.jpg", "0_nobody.png"}
+    assert "not a readable picture" in reasons["3/torn.jpg"] and "single colour" in reasons["0_nobody.png"]
     assert (report["people"], report["pictures"], report["fitted"]) == (8, 24, 8)
     killed = command("precompute", "--images", images, "--out", tmp_path, *PREPARE)
     while not list(tmp_path.glob("shard-*.safetensors")):
@@ -201,3 +201,17 @@ def test_two_processes_see_the_losses_of_one(people, uninterrupted, tmp_path):
         assert all(one[k] == pytest.approx(two[k], rel=2e-2, abs=2e-3) for k in one), (one, two)
     for one, two in zip(losses(uninterrupted)[:5], losses(tmp_path)[:5], strict=True):
         assert all(one[k] == pytest.approx(two[k], rel=1e-4, abs=1e-5) for k in one), (one, two)
+
+
+def test_evaluate_reports_on_a_folder_of_people(images, uninterrupted, tmp_path):
+    hypernet = uninterrupted / "hypernet.safetensors"
+    choice = ["--images", images, "--people", "2", "--seeds", "1", "--no-zero"]
+    output = finished(command("evaluate", "--hypernet", hypernet, *choice, "--out", tmp_path))
+    report = json.loads((tmp_path / "report.json").read_text())
+    stages = [row["stage"] for row in report["rows"]]
+    assert stages == ["plain", "wrong_person", "mean", "predicted", "finetuned", "ceiling"] and "predicted" in output
+    assert report["hypernet"] == "hypernet.safetensors" and report["people"] == 2
+    assert [s["picture"] for s in report["skipped"]] == ["0_nobody.png"]
+    assert (tmp_path / "report.html").read_text().count('class="who"') == 2
+    refused = command("evaluate", "--hypernet", "nothing.safetensors", *choice, "--out", tmp_path)
+    assert "There is no 'nothing.safetensors'" in refused.communicate()[0] and refused.returncode != 0
