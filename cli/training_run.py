@@ -8,10 +8,9 @@ import folder_paths
 import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from transformers import ViTModel
 
 from ..hypernet.checkpoint import Identity, load_hypernet, save_hypernet
-from ..hypernet.hypernet import HyperNet, HyperNetConfig
+from ..hypernet.hypernet import HyperNet, HyperNetConfig, encoder_sizes, load_encoder
 from ..hypernet.recipe import Recipe
 from ..hypernet.shards import PreparedPeople
 from ..hypernet.train import Training, controls
@@ -75,17 +74,13 @@ class TrainingRun:
             self.identity.training["continued_from"] = before.training
             net = net.train().requires_grad_()
         else:
-            encoder = ViTModel.from_pretrained(args.encoder, local_files_only=True) if args.encoder else None
-            if encoder:
-                c = encoder.config
-                sizes |= {"image_size": c.image_size, "patch_size": c.patch_size, "encoder_width": c.hidden_size,
-                          "encoder_depth": c.num_hidden_layers, "encoder_heads": c.num_attention_heads}  # fmt: skip
+            sizes |= encoder_sizes(args.encoder) if args.encoder else {}
             with torch.random.fork_rng(devices=[]):
                 torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
                 config = HyperNetConfig(**sizes, refinements=args.refinements, layers=layers, numbers=basis.a + basis.b)
                 net = HyperNet(config)
-            if encoder:
-                net.encoder.load_state_dict(encoder.state_dict(), strict=False)
+            if args.encoder:
+                load_encoder(net, args.encoder)
         if net.config.image_size != self.data.settings["face_size"]:
             raise ValueError(
                 f"This HyperNet looks at {net.config.image_size} px, but the faces were prepared at "
@@ -124,6 +119,10 @@ class TrainingRun:
             self.say(f"  {name:10} " + "  ".join(f"{kind} {value:.4f}" for kind, value in shown))
             for kind, value in zip(("photo", "edit"), losses, strict=False):
                 self.board.add_scalar(f"controls {kind}/{name}", value, step)
+        if training.layer_cosine is not None:
+            for name, value in zip(self.identity.table.names, training.layer_cosine.tolist(), strict=True):
+                self.board.add_scalar(f"cosine per layer/{name}", value, step)
+            self.board.add_histogram("cosine per layer", training.layer_cosine, step)
         prompts = [p.format(self.identity.trigger) for p in SHEET_PROMPTS]
         sheet = people_sheet(*trained, self.held_out[:SHEET_PEOPLE], prompts)
         path = Path(self.out / "sheets" / f"step_{step:07d}.png")

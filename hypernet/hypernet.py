@@ -1,7 +1,9 @@
 """The HyperNetwork (paper, section 4.2): a ViT looks at the face once; a transformer decoder over one token per target
 layer predicts that layer's numbers, refined over ``s`` steps from zero."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from einops import einsum, rearrange, repeat
@@ -109,3 +111,36 @@ class HyperNet(nn.Module):
         """Several photos (P, 3, S, S) of one person -> one identity (L, a+b), from all face tokens side by side."""
         tokens = rearrange(self.look(photos), "p t d -> 1 (p t) d")
         return (self.mean + self.scale * self.refine(tokens))[0]
+
+
+def load_encoder(net: HyperNet, folder: Path) -> None:
+    """Start from a ViT that lies in a local ``transformers`` folder; it looks at pictures scaled to -1..1.
+
+    Raises:
+        ValueError: the folder's ViT has other sizes than the network's encoder, or was trained on another scale.
+    """
+    vit = ViTModel.from_pretrained(folder, add_pooling_layer=False, local_files_only=True)
+    wanted = encoder_sizes(folder)
+    odd = {k: v for k, v in wanted.items() if getattr(net.config, k) != v}
+    if odd:
+        raise ValueError(f"The ViT in {folder} has {odd}, which is not what this HyperNet was built with.")
+    scale = folder / "preprocessor_config.json"
+    mean = json.loads(scale.read_text()).get("image_mean", [0.5]) if scale.is_file() else [0.5]
+    if any(abs(m - 0.5) > 1e-3 for m in mean):
+        raise ValueError(
+            f"The ViT in {folder} wants pictures normalised with mean {mean}; HyperNets scale theirs to -1..1 (mean 0.5). "
+            "Choose another ViT, for instance one of the google/vit family."
+        )
+    net.encoder.load_state_dict(vit.state_dict())
+
+
+def encoder_sizes(folder: Path) -> dict[str, int]:
+    """The part of a ``HyperNetConfig`` that a ViT's ``config.json`` decides."""
+    c = ViTConfig.from_pretrained(folder, local_files_only=True)
+    return {
+        "image_size": c.image_size,
+        "patch_size": c.patch_size,
+        "encoder_width": c.hidden_size,
+        "encoder_depth": c.num_hidden_layers,
+        "encoder_heads": c.num_attention_heads,
+    }

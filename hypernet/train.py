@@ -104,6 +104,7 @@ class Training:
         self.net, self.optimizer = net, Muon(dict(net.named_parameters()), recipe.lr, adam)
         self.model = accelerator.prepare_model(net) if accelerator.num_processes > 1 else net
         self.residuals = Residuals(host.modules)
+        self.layer_cosine: torch.Tensor | None = None  # (L,) of this process's last share, to be shown
 
     def __enter__(self) -> "Training":
         self.residuals.__enter__()
@@ -190,6 +191,7 @@ class Training:
         got = theta[torch.as_tensor(rows, device=theta.device)]
         parts = wanted[..., :a], wanted[..., a:], got[..., :a], got[..., a:]
         each, near = weight_loss(*parts) / self.size.to(theta), cosine(*parts)  # (F, L)
+        self.layer_cosine = near.detach().mean(0).float().cpu()
         found = {"weights": each, "cosine": near}
         for group, layers in self.groups.items():
             found |= {f"weights/{group}": each[:, layers], f"cosine/{group}": near[:, layers]}

@@ -1,11 +1,14 @@
 """Identities of the hypernet room."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import ViTModel
 
 from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet, save_hypernet
-from hyperdreambooth.hypernet.hypernet import HEAD_STD, HyperNet, HyperNetConfig
+from hyperdreambooth.hypernet.hypernet import HEAD_STD, HyperNet, HyperNetConfig, encoder_sizes, load_encoder
 from hyperdreambooth.hypernet.losses import weight_loss
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.targets import Target, TargetTable
@@ -75,3 +78,16 @@ def test_checkpoint_round_trip_and_hostile_files(tmp_path, net):
     save_hypernet(path, net, IDENTITY)
     with pytest.raises(ValueError, match="NaN"):
         load_hypernet(path)
+
+
+def test_an_encoder_can_start_from_a_local_vit(tmp_path, net):
+    vit = ViTModel(net.encoder.config, add_pooling_layer=False)
+    vit.save_pretrained(tmp_path)
+    assert {k: getattr(net.config, k) for k in encoder_sizes(tmp_path)} == encoder_sizes(tmp_path)
+    load_encoder(net, tmp_path)
+    assert all(torch.equal(v, net.encoder.state_dict()[k]) for k, v in vit.state_dict().items())
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.485, 0.456, 0.406]}')
+    with pytest.raises(ValueError, match="mean 0.5"):
+        load_encoder(net, tmp_path)
+    with pytest.raises(ValueError, match="encoder_width"):
+        load_encoder(HyperNet(replace(net.config, encoder_width=16)), tmp_path)
