@@ -76,11 +76,9 @@ class Draw:
 
 
 def draw(data: PreparedPeople, pool: np.ndarray, step: int, recipe: Recipe, latent_shape: tuple[int, ...]) -> Draw:
-    """Step number ``step``; people come from ``pool``, and in the warm-up from its fitted ones."""
+    """Step number ``step`` with people out of ``pool``."""
     rng = np.random.default_rng([recipe.seed, step])
     stream = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    if recipe.warming_up(step):
-        pool = np.intersect1d(pool, data.fitted)
     P, K = recipe.people, recipe.targets
     people = rng.choice(pool, P, replace=len(pool) < P)
     reference, target = np.empty(P, int), np.empty((P, K), int)

@@ -171,6 +171,9 @@ class PreparedPeople:
     def __len__(self) -> int:
         return len(self.names)
 
+    def is_fitted(self, person: int) -> bool:
+        return int(person) in self._fit
+
     def faces(self, pictures: Sequence[int]) -> torch.Tensor:
         """(N, 3, S, S) in 0..1."""
         return self._gather("faces", pictures).permute(0, 3, 1, 2).float() / 255

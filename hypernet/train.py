@@ -84,7 +84,8 @@ class Training:
                 f"The warm-up learns from fitted LiDBs, but {len(fitted)} of the {len(pool)} training people have one. "
                 "Run precompute with --fit, or set --warmup-steps 0."
             )
-        self.identity, self.host, self.data, self.pool, self.recipe = identity, host, data, pool, recipe
+        self.identity, self.host, self.data, self.recipe = identity, host, data, recipe
+        self.pool, self.fitted = pool, fitted
         self.accelerator, self.accumulate, self.step = accelerator, accumulate, 0
         self.groups, self.latent_shape = layer_groups(identity.table), tuple(data.latents([0]).shape[1:])
         self.size = torch.ones(len(identity.table))  # per layer, what the mean identity leaves open
@@ -102,7 +103,7 @@ class Training:
         self.average.load_state_dict(net.state_dict())
         adam = ADAM_NAMES if recipe.kind == "plus" else ("",)  # the paper's sources use Adam throughout
         self.net, self.optimizer = net, Muon(dict(net.named_parameters()), recipe.lr, adam)
-        self.model = accelerator.prepare_model(net) if accelerator.num_processes > 1 else net
+        self.model = accelerator.prepare_model(net)
         self.residuals = Residuals(host.modules)
         self.layer_cosine: torch.Tensor | None = None  # (L,) of this process's last share, to be shown
 
@@ -121,7 +122,8 @@ class Training:
             ``cosine`` and per layer group ``weights/mid ff`` ... Absent where nothing was measured.
         """
         recipe, accelerator = self.recipe, self.accelerator
-        whole = draw(self.data, self.pool, self.step, recipe, self.latent_shape)
+        pool = self.fitted if recipe.warming_up(self.step) else self.pool
+        whole = draw(self.data, pool, self.step, recipe, self.latent_shape)
         mine = whole.part(accelerator.process_index, accelerator.num_processes)
         sums = torch.zeros(2, len(self._keys()), device=accelerator.device)  # totals and counts
         for share in range(self.accumulate):
@@ -184,8 +186,8 @@ class Training:
 
     def _weights(self, theta: torch.Tensor, now: Draw) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """Distance to the fitted LiDBs of those who have one; a sum over them by the number of all in this share."""
-        rows = np.flatnonzero(np.isin(now.people, self.data.fitted))
-        if not len(rows):
+        rows = [i for i, p in enumerate(now.people) if self.data.is_fitted(p)]
+        if not rows:
             return None, {}
         a, wanted = self.identity.basis.a, self.data.thetas(now.people[rows]).to(theta)
         got = theta[torch.as_tensor(rows, device=theta.device)]

@@ -169,3 +169,18 @@ def test_a_plan_grows_but_does_not_change_its_mind(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(ValueError, match="another version"):
         PreparedPeople(tmp_path)
+
+
+def test_half_precision_reaches_the_network_in_one_process(data):
+    def first_loss(precision):
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+        torch.manual_seed(0)
+        net = HyperNet(HyperNetConfig(16, 8, 16, 1, 2, 16, 1, 2, 2, 1, 24))
+        accelerator = accelerate.Accelerator(cpu=True, mixed_precision=precision)
+        identity = Identity(TABLE, BASIS, "[V] face", "toy", {})
+        job = Training(net, identity, ToyHost(), data, np.arange(4), replace(RECIPE, warmup_steps=2), accelerator)
+        return run(job, 2)[1]["weights"]
+
+    exact, half = first_loss("no"), first_loss("bf16")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    assert exact != half and exact == pytest.approx(half, rel=0.05)
