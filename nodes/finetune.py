@@ -45,8 +45,38 @@ def starting_basis(table) -> Basis:
     return Basis(a=min(100, min(t.in_features for t in table)), b=min(50, min(t.out_features for t in table)))
 
 
+def mask_weight(mask: torch.Tensor, image: torch.Tensor, latent: torch.Size) -> torch.Tensor:
+    """Mask (N or 1, H, W), white on the person -> weights (P, 1, h, w) of the loss, mean 1 for each picture.
+
+    Raises:
+        ValueError: the mask is not the picture's shape, or is empty for one of the pictures.
+    """
+    (P, H, W), (h, w) = image.shape[:3], latent[-2:]
+    if mask.shape[0] not in (1, P) or abs(mask.shape[2] / mask.shape[1] - W / H) > 0.02:
+        raise ValueError(
+            f"The mask is {mask.shape[2]} x {mask.shape[1]} ({mask.shape[0]} of them), the reference picture {W} x {H} ({P} of "
+            "them); they must cover the same picture. Make the mask on the very picture that the finetune gets."
+        )
+    weight = torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), (h, w)).expand(P, 1, h, w)
+    mean = weight.mean((2, 3), keepdim=True)
+    if not (mean > 0).all():
+        raise ValueError(
+            "The mask is empty, so nothing would be learnt. Paint the person white, or disconnect the mask."
+        )
+    return weight / mean
+
+
 def run_finetune(
-    model, clip, vae, image, start: LiDB | None, settings: FinetuneSettings, batch: int, prompt: str, resolution: int
+    model,
+    clip,
+    vae,
+    image,
+    start: LiDB | None,
+    settings: FinetuneSettings,
+    batch: int,
+    prompt: str,
+    resolution: int,
+    mask: torch.Tensor | None = None,
 ):
     """Finetune on the host's modules; nothing of the host is changed, also after an interruption or an error.
 
@@ -65,6 +95,8 @@ def run_finetune(
             f'learned under other words. Write the phrase into the prompt, e.g. "a photo of a {start.facts.trigger}".'
         )
     x0 = host.encode_image(image)
+    with torch.inference_mode(False):
+        weight = None if mask is None else mask_weight(mask.clone(), image, x0.shape)
     bar = comfy.utils.ProgressBar(settings.steps)
     factors = model.model.latent_format.latent_rgb_factors
     previewer = (
@@ -73,7 +105,7 @@ def run_finetune(
         else None
     )
     with host.training((batch, *x0.shape[1:])), Residuals(host.modules) as residuals:
-        loss = ReferenceLoss(host, residuals, x0, prompt, batch, settings.steps, settings.seed)
+        loss = ReferenceLoss(host, residuals, x0, prompt, batch, settings.steps, settings.seed, weight)
 
         def on_step(step: int, ranks) -> None:
             mm.throw_exception_if_processing_interrupted()
@@ -167,6 +199,11 @@ class RankRelaxedFinetune(io.ComfyNode):
                     step=8,
                     tooltip="Shorter side of the training picture in pixels; 0 keeps its size. SD 1.5 likes 512.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White where the person is, on the same picture. Only that part is learnt, not the background.",
+                ),
             ],
             outputs=[
                 LidbWire.Output(display_name="lidb", tooltip="The sharpened person."),
@@ -178,8 +215,22 @@ class RankRelaxedFinetune(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, clip, vae, image, steps, rank, learning_rate, batch_size, seed, prompt, space, resolution, lidb=None
+        cls,
+        model,
+        clip,
+        vae,
+        image,
+        steps,
+        rank,
+        learning_rate,
+        batch_size,
+        seed,
+        prompt,
+        space,
+        resolution,
+        lidb=None,
+        mask=None,
     ):
         settings = FinetuneSettings(steps=steps, rank=rank, learning_rate=learning_rate, space=space, seed=seed)
-        lidb, losses = run_finetune(model, clip, vae, image, lidb, settings, batch_size, prompt, resolution)
+        lidb, losses = run_finetune(model, clip, vae, image, lidb, settings, batch_size, prompt, resolution, mask)
         return io.NodeOutput(lidb, {"loss": losses})

@@ -204,8 +204,11 @@ class HostModel:
         sigma: torch.Tensor,
         context: torch.Tensor,
         pooled: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Squared error of the model's own prediction (eps, v, flow, ...), mean over each sample: (N,).
+
+        ``weight (N, 1, h, w)``, mean 1 over each sample, says where it counts.
 
         The host hands out denoised pictures, whose error is the prediction's times a factor that depends on sigma
         alone. The factor is asked from the model's sampling object, so every prediction type is weighted as trained.
@@ -214,7 +217,8 @@ class HostModel:
         sampling = self._trained.model.model_sampling
         zero = torch.zeros_like(x0)
         gain = sampling.calculate_denoised(sigma, zero + 1, zero) - sampling.calculate_denoised(sigma, zero, zero)
-        return ((denoised.float() - x0) / gain).pow(2).mean((1, 2, 3))
+        error = ((denoised.float() - x0) / gain).pow(2)
+        return (error if weight is None else error * weight).mean((1, 2, 3))
 
 
 def _differentiable_attention(_active, q, k, v, heads, *args, **kwargs):

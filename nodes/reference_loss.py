@@ -17,11 +17,21 @@ class ReferenceLoss:
         x0: reference latents (P, c, h, w), one per photo; samples take the photos in turn.
         prompt: the sentence with the trigger phrase, e.g. "a photo of a [V] face".
         batch: noisy copies per step.
+        weight: where the pictures count, (P, 1, h, w) with mean 1; None counts everything alike.
     """
 
     def __init__(
-        self, host: HostModel, residuals: Residuals, x0: torch.Tensor, prompt: str, batch: int, steps: int, seed: int
+        self,
+        host: HostModel,
+        residuals: Residuals,
+        x0: torch.Tensor,
+        prompt: str,
+        batch: int,
+        steps: int,
+        seed: int,
+        weight: torch.Tensor | None = None,
     ):
+        self.weight = None if weight is None else weight.to(x0)
         self.host, self.residuals, self.x0, self.prompt, self.batch = host, residuals, x0, prompt, batch
         self.stream = torch.Generator().manual_seed(seed)
         total = steps * batch
@@ -37,7 +47,9 @@ class ReferenceLoss:
         noise = torch.randn(x0.shape, generator=self.stream).to(x0)
         self.residuals.set(factors)
         context, pooled = self.host.encode_prompt(self.prompt)
-        return self.host.denoising_loss(x0, noise, self.sigmas[first : first + self.batch], context, pooled).mean()
+        sigma = self.sigmas[first : first + self.batch]
+        weight = None if self.weight is None else self.weight[photo.to(self.x0.device)]
+        return self.host.denoising_loss(x0, noise, sigma, context, pooled, weight).mean()
 
     @torch.no_grad()
     def preview(self, factors: Factors) -> torch.Tensor:

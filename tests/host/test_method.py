@@ -9,7 +9,7 @@ from hyperdreambooth.lidb.finetune import FinetuneSettings
 from hyperdreambooth.lidb.residual import Residuals
 from hyperdreambooth.lidb.value import Facts, LiDB
 from hyperdreambooth.nodes.apply_lidb import apply_lidb
-from hyperdreambooth.nodes.finetune import run_finetune, starting_basis
+from hyperdreambooth.nodes.finetune import mask_weight, run_finetune, starting_basis
 from hyperdreambooth.nodes.host import HostModel
 
 PROMPT = "a photo of a [V] face"
@@ -83,6 +83,24 @@ def test_step_zero_is_the_prediction_and_equals_the_patched_model(host, faceworl
     _, losses = run_finetune(model, clip, vae, photo(), someone, FinetuneSettings(steps=1), 2, PROMPT, 0)
     _, again = run_finetune(model, clip, vae, photo(), someone, FinetuneSettings(steps=1, space="full"), 2, PROMPT, 0)
     assert losses[0] == pytest.approx(again[0], rel=1e-5)
+
+
+@torch.inference_mode()
+def test_a_mask_says_what_is_learnt(host, faceworld):
+    model, clip, vae = faceworld
+    face = host.nodes.LoadImage().load_image("hyperdreambooth_person.png")[0]
+    settings, H, W = FinetuneSettings(steps=2), *face.shape[1:3]
+    run = lambda image, mask: run_finetune(model, clip, vae, image, None, settings, 2, PROMPT, 0, mask)[0]  # noqa: E731
+    assert torch.equal(run(face, torch.ones(1, H, W)).B_train, run(face, None).B_train)
+    middle = torch.zeros(1, H, W)
+    middle[:, H // 4 : -H // 4, W // 4 : -W // 4] = 1
+    weight = mask_weight(middle, face, torch.Size((1, 8, 16, 16)))
+    assert weight.mean() == 1 and weight[..., 0, :].max() == 0 and weight[..., 8, 8].item() == pytest.approx(4)
+    assert not torch.equal(run(face, middle).B_train, run(face, None).B_train)
+    with pytest.raises(ValueError, match="The mask is empty"):
+        run(face, torch.zeros(1, H, W))
+    with pytest.raises(ValueError, match="must cover the same picture"):
+        run(face, torch.ones(1, H, 2 * W))
 
 
 @torch.inference_mode()

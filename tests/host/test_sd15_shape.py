@@ -61,7 +61,7 @@ def test_the_whole_path_on_the_sd15_architecture(host, checkpoint, tmp_path, cap
         with torch.random.fork_rng():
             torch.manual_seed(0)
             net = HyperNet(config)
-        net.mean.normal_(std=0.1)
+        net.mean.data.normal_(std=0.1)
         save_hypernet(
             tmp_path / "big.safetensors", net, Identity(table, Basis(), "[V] face", "SD15", {}), torch.float16
         )
