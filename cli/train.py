@@ -86,7 +86,6 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     accelerator = accelerate.Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=args.mixed_precision,
-        gradient_accumulation_steps=args.accumulate,
     )
     args.out.mkdir(parents=True, exist_ok=True)
     job = TrainingRun(args, accelerator, data)

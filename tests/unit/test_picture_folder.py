@@ -2,6 +2,7 @@
 
 import pytest
 
+from hyperdreambooth.cli.precompute import _part
 from hyperdreambooth.hypernet.picture_folder import caption_of, find_people, is_reference, mask_of
 
 
@@ -33,3 +34,17 @@ def test_nothing_to_learn_from_is_said(tmp_path):
         find_people(tmp_path)
     with pytest.raises(ValueError, match="There is no folder"):
         find_people(tmp_path / "gone")
+
+
+def test_machines_and_their_processes_divide_the_batches_without_overlap(monkeypatch):
+    taken = []
+    for machine in ("1/3", "2/3", "3/3"):
+        for rank in ("0", "1"):
+            monkeypatch.setenv("RANK", rank)
+            monkeypatch.setenv("WORLD_SIZE", "2")
+            part, parts = _part(machine)
+            taken += [number for number in range(20) if number % parts == part]
+    assert sorted(taken) == list(range(20))
+    for wrong in ("0/3", "4/3", "three"):
+        with pytest.raises(ValueError, match="--part is i/n"):
+            _part(wrong)
