@@ -14,8 +14,9 @@ help:
 
 $(VENV)/ready: pyproject.toml cli/host_install.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	$(BIN)/python -m hyperdreambooth doctor --install-host
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@
 
 demo: $(VENV)/ready
