@@ -129,7 +129,7 @@ def test_eight_people_are_memorised(uninterrupted):
     rows = losses(uninterrupted)
     assert [row["step"] for row in rows] == list(range(1, 67))
     start, end = (np.mean([row["weights"] for row in part]) for part in (rows[:3], rows[55:60]))
-    assert end < 0.5 * start and rows[59]["cosine"] > 0.9
+    assert end < 0.5 * start and rows[59]["cosine"] > max(0.75, rows[0]["cosine"] + 0.3)
     assert (uninterrupted / "hypernet.safetensors").is_file() and list((uninterrupted / "logs").iterdir())
 
 
