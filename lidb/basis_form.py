@@ -1,6 +1,7 @@
 """How files name a basis: a random one by its seed, a learned one by its digest, with or without its frames."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from .basis import ALGORITHM, Basis
 from .learned_basis import LearnedBasis
 
 FORMAT = "hyperdreambooth.basis"
-MAX_DIM = 1 << 17
+MAX_SIZE, MAX_NUMBERS = 4096, 1 << 27
+_KEY = re.compile(r"basis\.(A|B)\.([1-9]\d{0,5})")
 AnyBasis = Basis | LearnedBasis
 Resolver = Callable[[str], LearnedBasis]
 
@@ -37,14 +39,31 @@ def rebuild(form: dict, resolve: Resolver = nowhere) -> AnyBasis:
     Raises:
         ValueError: an unknown kind, or a learned basis that is not there.
     """
+    if not isinstance(form, dict):
+        raise ValueError(f"its basis is {str(form)[:40]!r}, not a description")
     if form.get("kind") == "learned":
-        basis = resolve(str(form["digest"]))
-        if (basis.digest, basis.a, basis.b) != (form["digest"], form["a"], form["b"]):
-            raise ValueError(f"the learned basis found for {form['digest']} is another one ({basis.digest})")
+        named = _name(form)
+        basis = resolve(named[0])
+        if (basis.digest, basis.a, basis.b) != named:
+            raise ValueError(
+                f"the learned basis found for {named[0]} (a={named[1]}, b={named[2]}) is another one ({basis.digest}, "
+                f"a={basis.a}, b={basis.b})"
+            )
         return basis
     if form.get("kind") != "random" or form.get("algorithm") != ALGORITHM:
         raise ValueError(f"its basis is of kind {form.get('kind')!r}, algorithm {form.get('algorithm')!r}")
     return Basis(a=int(form["a"]), b=int(form["b"]), seed=int(form["seed"]))
+
+
+def _name(form: dict) -> tuple[str, int, int]:
+    """(digest, a, b) of a learned basis, checked."""
+    if not isinstance(form, dict) or form.get("kind") != "learned":
+        raise ValueError("its description does not name a learned basis")
+    digest, a, b = (form.get(key) for key in ("digest", "a", "b"))
+    sizes_fit = all(type(size) is int and 1 <= size <= MAX_SIZE for size in (a, b))
+    if not sizes_fit or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
+        raise ValueError(f"its learned basis is described as {str(form)[:100]}; a digest, a and b were expected")
+    return digest, a, b
 
 
 def frames(basis: AnyBasis) -> dict[str, torch.Tensor]:
@@ -60,18 +79,24 @@ def read_frames(file, form: dict) -> LearnedBasis:
     Raises:
         ValueError: frames that are missing, or of another size than ``form`` says.
     """
+    digest, a, b = _name(form)
     sides: dict[str, dict[int, torch.Tensor]] = {"A": {}, "B": {}}
-    a, b = int(form["a"]), int(form["b"])
-    for key in sorted(k for k in file.keys() if k.startswith("basis.")):
+    keys, numbers = sorted(key for key in file.keys() if key.startswith("basis.")), 0
+    for key in keys:
+        match = _KEY.fullmatch(key)
+        if not match:
+            raise ValueError(f"{key[:40]!r} is no name of a basis frame")
+        wanted = [int(match[2]), a] if match[1] == "A" else [b, int(match[2])]
+        found, kind = list(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
+        numbers += wanted[0] * wanted[1]
+        if found != wanted or kind != "F32" or numbers > MAX_NUMBERS:
+            raise ValueError(f"its basis frame {key} is {found} {kind}, expected {wanted} F32")
+    for key in keys:
         _, side, dim = key.split(".")
-        wanted = [int(dim), a] if side == "A" else [b, int(dim)]
-        found = list(file.get_slice(key).get_shape())
-        if side not in sides or found != wanted or not 1 <= int(dim) <= MAX_DIM:
-            raise ValueError(f"its basis frame {key} is {found}, expected {wanted}")
         sides[side][int(dim)] = file.get_tensor(key)
     basis = LearnedBasis(sides["A"], sides["B"])
-    if basis.digest != form["digest"]:
-        raise ValueError(f"its basis frames have digest {basis.digest}, its description says {form['digest']}")
+    if basis.digest != digest:
+        raise ValueError(f"its basis frames have digest {basis.digest}, its description says {digest}")
     return basis
 
 
@@ -92,8 +117,8 @@ def load_basis(path: Path) -> LearnedBasis:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT or metadata.get("version") != "1":
-                raise ValueError(f"{path.name} is not a basis file. Make one with `hyperdreambooth basis`.")
-            return read_frames(file, json.loads(metadata["basis"]))
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+            if metadata.get("format") == FORMAT and metadata.get("version") == "1":
+                return read_frames(file, json.loads(metadata["basis"]))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read as a basis ({error}). Make it again.") from error
+    raise ValueError(f"{path.name} is not a basis file. Make one with `hyperdreambooth basis`.")

@@ -14,7 +14,7 @@ import torch
 from .basis import PROBE_TOLERANCE, Basis
 from .targets import TargetTable
 
-ORTHONORMAL_TOLERANCE = 1e-3
+ORTHONORMAL_TOLERANCE = 1e-5  # float32 frames are off by 1e-7, half-precision ones by 1e-4
 
 
 class LearnedBasis:
@@ -25,21 +25,28 @@ class LearnedBasis:
     """
 
     def __init__(self, A: Mapping[int, torch.Tensor], B: Mapping[int, torch.Tensor]):
-        self.A = {n: A[n].detach().float().cpu().contiguous() for n in sorted(A)}
-        self.B = {m: B[m].detach().float().cpu().contiguous() for m in sorted(B)}
+        with torch.inference_mode(False):  # shared by every later use: must be usable under autograd
+            self.A, self.B = (
+                {dim: side[dim].detach().to("cpu", torch.float32, copy=True).contiguous() for dim in sorted(side)}
+                for side in (A, B)
+            )
         if not self.A or not self.B:
             raise ValueError("A learned basis needs at least one frame on each side, but one side is empty.")
-        self.a, self.b = next(iter(self.A.values())).shape[-1], next(iter(self.B.values())).shape[0]
+        first_A, first_B = next(iter(self.A.values())), next(iter(self.B.values()))
+        self.a, self.b = (first_A.shape[-1] if first_A.ndim else 0), (first_B.shape[0] if first_B.ndim else 0)
         for side, frames, size in (("A", self.A, self.a), ("B", self.B, self.b)):
             for dim, frame in frames.items():
+                if frame.shape != ((dim, size) if side == "A" else (size, dim)) or not 1 <= size <= dim:
+                    raise ValueError(
+                        f"The basis frame {side}.{dim} is {tuple(frame.shape)}; expected {dim} numbers in each of "
+                        f"{size} directions, and between 1 and {dim} directions. Learn the basis again."
+                    )
                 columns = frame if side == "A" else frame.T  # (dim, size)
-                if columns.shape != (dim, size):
-                    raise ValueError(f"The basis frame {side}.{dim} is {tuple(frame.shape)}, expected {dim} x {size}.")
                 error = (columns.T.double() @ columns.double() - torch.eye(size, dtype=torch.float64)).abs().max()
                 if not error < ORTHONORMAL_TOLERANCE:  # also true for NaN
                     raise ValueError(
-                        f"The basis frame {side}.{dim} is not orthonormal (off by {float(error):.2g}); the file is "
-                        "damaged. Get it again."
+                        f"The basis frame {side}.{dim} is not orthonormal (off by {float(error):.2g}, allowed "
+                        f"{ORTHONORMAL_TOLERANCE:g}); it is damaged or was rounded. Get the file again."
                     )
         content = hashlib.sha256()
         for side, frames in (("A", self.A), ("B", self.B)):
@@ -55,20 +62,26 @@ class LearnedBasis:
 
     def A_aux(self, n: int) -> torch.Tensor:
         """Input-side basis, (n, a) float32 with orthonormal columns."""
-        return self.A[n]
+        return self._frame("A", n)
 
     def B_aux(self, m: int) -> torch.Tensor:
         """Output-side basis, (b, m) float32 with orthonormal rows."""
-        return self.B[m]
+        return self._frame("B", m)
+
+    def _frame(self, side: str, dim: int) -> torch.Tensor:
+        frames = self.A if side == "A" else self.B
+        if dim not in frames:
+            raise ValueError(
+                f"The learned basis {self.digest} has no frame for layers of width {dim} on their "
+                f"{'input' if side == 'A' else 'output'} side. Use the base model that it was learned on."
+            )
+        return frames[dim]
 
     def check_fits(self, table: TargetTable) -> None:
         """Raise ValueError if a layer has a dimension that nothing was learned for."""
-        missing = {t.in_features for t in table} - self.A.keys() or {t.out_features for t in table} - self.B.keys()
-        if missing:
-            raise ValueError(
-                f"The learned basis {self.digest} has no frame for layers of width {min(missing)}. Use the base model "
-                "that it was learned on."
-            )
+        for target in table:
+            self._frame("A", target.in_features)
+            self._frame("B", target.out_features)
 
     def probe(self, table: TargetTable) -> list[float]:
         """As ``Basis.probe``."""
@@ -96,24 +109,35 @@ def learn_basis(table: TargetTable, wide: Basis, thetas: torch.Tensor, a: int, b
         wide: the basis that ``thetas (P, L, wide.a + wide.b)`` are written in; a and b are at most its sizes.
 
     Raises:
-        ValueError: sizes that cannot be, or people without an effect.
+        ValueError: sizes that cannot be, numbers that are not finite, or people without any effect. A layer that nobody
+            uses (the text encoder's last one, where the model reads an earlier one) has no say.
     """
     if not (1 <= a <= wide.a and 1 <= b <= wide.b):
         raise ValueError(
             f"A basis of a={a}, b={b} cannot be learned from people fitted in a={wide.a}, b={wide.b}. Choose smaller "
             "numbers, or fit in a wider basis (precompute --a --b)."
         )
+    if thetas.ndim != 3 or thetas.shape[1:] != (len(table), wide.a + wide.b):
+        raise ValueError(
+            f"The fitted people are {tuple(thetas.shape)}, expected (people, {len(table)}, {wide.a + wide.b}). Use the "
+            "basis and the layers that they were fitted with."
+        )
+    if not torch.isfinite(thetas).all():
+        bad = int((~torch.isfinite(thetas)).sum())
+        raise ValueError(f"The fitted people hold {bad} numbers that are not finite (NaN or infinity). Fit them again.")
     u, v = thetas.double().split([wide.a, wide.b], dim=-1)
     power = u.norm(dim=-1, keepdim=True) * v.norm(dim=-1, keepdim=True)  # (P, L, 1): |delta_W|, free of the gauge
-    if not (power.sum(0) > 0).all():
-        raise ValueError("Some layers of the fitted people have no effect at all, so nothing can be learned from them.")
-    power = power / power.pow(2).mean(0, keepdim=True).sqrt()  # every layer counts alike
+    if not power.any():
+        raise ValueError(
+            "The fitted people have no effect at all, so nothing can be learned from them. Fit them longer."
+        )
+    power = power / power.pow(2).mean(0, keepdim=True).sqrt().clamp_min(1e-30)  # every used layer counts alike
     sides = []
     for factors, size, dims in (
         (u, a, [t.in_features for t in table]),
         (v, b, [t.out_features for t in table]),
     ):
-        unit = factors / factors.norm(dim=-1, keepdim=True).clamp_min(1e-12) * power
+        unit = factors / factors.norm(dim=-1, keepdim=True).clamp_min(1e-30) * power
         frames = {}
         for dim in sorted(set(dims)):
             rows = unit[:, [i for i, d in enumerate(dims) if d == dim]].flatten(0, 1)  # (P layers, wide size)
@@ -129,12 +153,13 @@ def project(table: TargetTable, old, new, thetas: torch.Tensor) -> tuple[torch.T
     """Rank-1 identities (P, L, a+b) written in another basis, as near as it comes.
 
     Returns:
-        the new vectors, and per person and layer the share of ``|delta_W|^2`` that is kept, (P, L).
+        the new vectors, and per person and layer the share of ``|delta_W|^2`` that is kept, (P, L); 1 where there is none.
     """
     u, v = thetas.float().split([old.a, old.b], dim=-1)
     turn_A = {n: old.A_aux(n).T @ new.A_aux(n) for n in {t.in_features for t in table}}  # (a, a')
     turn_B = {m: old.B_aux(m) @ new.B_aux(m).T for m in {t.out_features for t in table}}  # (b, b')
     u2 = torch.stack([u[:, i] @ turn_A[t.in_features] for i, t in enumerate(table)], dim=1)
     v2 = torch.stack([v[:, i] @ turn_B[t.out_features] for i, t in enumerate(table)], dim=1)
-    before, after = (x.pow(2).sum(-1) * y.pow(2).sum(-1) for x, y in ((u, v), (u2, v2)))
-    return torch.cat([u2, v2], dim=-1), after / before.clamp_min(1e-30)
+    before, after = (x.double().pow(2).sum(-1) * y.double().pow(2).sum(-1) for x, y in ((u, v), (u2, v2)))
+    kept = torch.where(before > 0, after / before, 1.0).float()
+    return torch.cat([u2, v2], dim=-1), kept

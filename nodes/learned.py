@@ -21,7 +21,7 @@ def find_learned_basis(digest: str) -> LearnedBasis:
         try:
             with safe_open(folder_paths.get_full_path_or_raise("hypernets", name), "pt", "cpu") as file:
                 form = json.loads((file.metadata() or {}).get("basis", "{}"))
-                if form.get("digest") == digest:
+                if isinstance(form, dict) and form.get("digest") == digest:
                     _found[digest] = read_frames(file, form)
                     break
         except (SafetensorError, OSError, ValueError):

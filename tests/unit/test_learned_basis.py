@@ -1,5 +1,7 @@
 """A basis learned from people: it finds what they share, travels in files, and never passes for another."""
 
+import json
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -8,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet, save_hypernet
 from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
 from hyperdreambooth.lidb.basis import Basis
-from hyperdreambooth.lidb.basis_form import load_basis, save_basis
+from hyperdreambooth.lidb.basis_form import FORMAT, describe, frames, load_basis, save_basis
 from hyperdreambooth.lidb.file import load_lidb, save_lidb
+from hyperdreambooth.lidb.finetune import FinetuneSettings, finetune
 from hyperdreambooth.lidb.learned_basis import LearnedBasis, learn_basis, project
 from hyperdreambooth.lidb.targets import Target, TargetTable
 from hyperdreambooth.lidb.value import LiDB
@@ -92,3 +95,88 @@ def test_wrong_sizes_and_wrong_models_are_refused(thetas, learned):
         learned.check_fits(TargetTable((Target("lora_unet_0_attn1_to_q", 64, 30),)))
     with pytest.raises(ValueError, match="no effect"):
         learn_basis(TABLE, WIDE, torch.zeros(4, 6, 56), 5, 3)
+    for broken, sentence in (
+        (torch.full((4, 6, 56), float("nan")), "1344 numbers that are not finite"),
+        (thetas[:, :5], r"expected \(people, 6, 56\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            learn_basis(TABLE, WIDE, broken, 5, 3)
+
+
+def test_a_person_loaded_in_inference_mode_can_be_finetuned(tmp_path, thetas, learned):
+    save_basis(tmp_path / "basis.safetensors", learned, {})
+    with torch.inference_mode():  # as the host runs its nodes
+        basis = load_basis(tmp_path / "basis.safetensors")
+        person = LiDB.from_vector(TABLE, basis, torch.ones(6, 8))
+    _, losses = finetune(
+        person, lambda step, f: sum((A @ B - 1).pow(2).mean() for A, B in f.values()), FinetuneSettings()
+    )
+    assert losses[-1] < losses[0]
+
+
+def test_a_layer_that_nobody_uses_has_no_say(thetas):
+    unused = thetas.clone()
+    unused[:, 1, 32:] = 0  # as a text encoder's layer behind the one that the model reads
+    vectors, kept = project(TABLE, WIDE, learn_basis(TABLE, WIDE, unused, 5, 3), unused)
+    assert kept.min() > 0.999 and not vectors[:, 1, 5:].any()
+
+
+def test_a_basis_wider_than_the_data_keeps_every_identity_of_the_wide_one(thetas):
+    everything = learn_basis(TABLE, WIDE, thetas[:1], WIDE.a, WIDE.b)  # one person fills a few of its directions
+    anyone = torch.randn(7, 6, 56, generator=torch.Generator().manual_seed(1))
+    assert project(TABLE, WIDE, everything, anyone)[1].min() > 0.999
+
+
+def test_a_frame_in_half_precision_is_refused(learned):
+    with pytest.raises(ValueError, match="not orthonormal"):
+        LearnedBasis({40: learned.A[40].half()}, learned.B)
+
+
+@pytest.mark.parametrize("A", [torch.tensor(1.0), torch.zeros(40), torch.zeros(40, 0), torch.eye(41)[:40]])
+def test_frames_of_impossible_shapes_are_refused(learned, A):
+    with pytest.raises(ValueError, match="basis frame A.40 is"):
+        LearnedBasis({40: A}, learned.B)
+
+
+FORM = {"kind": "learned", "digest": "0" * 16, "a": 5, "b": 3}
+
+
+@pytest.mark.parametrize(
+    "form, sentence",
+    [
+        (FORM, "digest"),
+        ([1], "description"),
+        (None, "description"),
+        ({**FORM, "a": 10**9}, "described as"),
+        ({**FORM, "a": "5"}, "described as"),
+        ({**FORM, "digest": None}, "described as"),
+        ({"kind": "learned"}, "described as"),
+    ],
+)
+def test_no_hostile_description_passes_or_crashes(tmp_path, thetas, learned, form, sentence):
+    files = {
+        "basis": tmp_path / "basis.safetensors",
+        "net": tmp_path / "net.safetensors",
+        "who": tmp_path / "who.safetensors",
+    }
+    save_basis(files["basis"], learned, {})
+    net = HyperNet(HyperNetConfig(16, 8, 16, 1, 2, 16, 1, 2, 1, 6, 8))
+    save_hypernet(files["net"], net, Identity(TABLE, learned, "[V] face", "X", {}))
+    save_lidb(files["who"], LiDB.from_vector(TABLE, learned, torch.ones(6, 8)))
+    for path, load in zip(
+        files.values(), (load_basis, load_hypernet, lambda p: load_lidb(p, lambda d: learned)), strict=True
+    ):
+        with safe_open(path, "pt") as file:
+            metadata = {**file.metadata(), "basis": json.dumps(form)}
+        save_file(load_file(path), path, metadata=metadata)
+        with pytest.raises(ValueError, match=f"{path.name}.*({sentence}|another one)"):
+            load(path)
+
+
+@pytest.mark.parametrize("key", ["basis.A", "basis.C.3", "basis.A.x", "basis.A.040", "basis.A.-40", "basis.A.1.2"])
+def test_no_odd_tensor_name_passes_or_crashes(tmp_path, learned, key):
+    path = tmp_path / "basis.safetensors"
+    metadata = {"format": FORMAT, "version": "1", "basis": json.dumps(describe(learned))}
+    save_file({**frames(learned), key: learned.A[40].clone()}, path, metadata=metadata)
+    with pytest.raises(ValueError, match="no name of a basis frame"):
+        load_basis(path)
