@@ -146,6 +146,8 @@ class Study:
         Returns:
             ``pictures[stage][person] -> [photo * seeds, *edits]``, ``seconds[stage]`` (mean per person), ``files``.
         """
+        from ..nodes.learned import find_learned_basis  # knows the host's folders, so only once it has booted
+
         prompts = [PHOTO] * self.seeds + list(EDITS)
         pictures, seconds, files, predictions = {}, {}, {}, []
         for number, (name, reference) in enumerate(people.items()):
@@ -161,7 +163,7 @@ class Study:
             started = time.time()
             outputs = self.host.run(graph)
             path = self.host.saved(outputs["save_predicted"])[0]
-            predictions.append(load_lidb(path))
+            predictions.append(load_lidb(path, find_learned_basis))
             files[path.name] = path.stat().st_size
             got, spent = self.stage(graph, "predicted", self.sources["predicted"], prompts, seed)
             pictures.setdefault("predicted", {})[name] = got
