@@ -12,8 +12,6 @@ average), "wrong" (another person's prediction) must rise above them.
 """
 
 import argparse
-import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -130,9 +128,3 @@ def _loop(args: argparse.Namespace, job, accelerator, stop: list[bool]) -> None:
 
 def _line(losses: dict[str, float]) -> str:
     return "  ".join(f"{k} {losses[k]:.4f}" for k in ("loss", "denoising", "weights", "cosine") if k in losses)
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    partial.replace(path)

@@ -12,13 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 from ..hypernet.checkpoint import Identity, load_hypernet, save_hypernet
 from ..hypernet.hypernet import HyperNet, HyperNetConfig, encoder_sizes, load_encoder
 from ..hypernet.recipe import Recipe
-from ..hypernet.shards import PreparedPeople
+from ..hypernet.shards import PreparedPeople, write_text
 from ..hypernet.train import Training, controls
 from ..lidb.basis_form import AnyBasis, load_basis, rebuild
 from ..lidb.targets import TargetTable
 from ..nodes.host import HostModel
 from .sheets import people_sheet
-from .train import SHEET_PROMPTS, SIZES, write_lines
+from .train import SHEET_PROMPTS, SIZES
 
 SHEET_PEOPLE = 6
 
@@ -104,7 +104,7 @@ class TrainingRun:
         """The state last, so that what it promises is there."""
         if self.main:
             save_hypernet(self.out / "hypernet.safetensors", self.training.average, self.identity, torch.float16)
-            write_lines(self.out / "losses.jsonl", self.rows)
+            write_text(self.out / "losses.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
             self.training.save(self.state)
 
     def report(self) -> None:
