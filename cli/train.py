@@ -12,7 +12,9 @@ average), "wrong" (another person's prediction) must rise above them.
 """
 
 import argparse
+import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -56,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report-every", type=int, default=200, help="steps between controls and sheets (0: never)")
 
 
+def keep_to_loopback() -> None:
+    """Processes that meet at this machine's loopback address also talk over it: gloo would take the address that the
+    machine's name resolves to, which behind a firewall or VPN may be one where nobody answers, and wait half an hour."""
+    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    if loopback and os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
+
+
 def run(args: argparse.Namespace, rest: list[str]) -> None:
     for field in ("data", "out", "init", "encoder", "basis"):
         if getattr(args, field):
@@ -81,6 +91,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     HeadlessHost(REPOSITORY / "output" / "train").check_listed("checkpoints", args.checkpoint)
     from .training_run import TrainingRun
 
+    keep_to_loopback()
     accelerator = accelerate.Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=args.mixed_precision,

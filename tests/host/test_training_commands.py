@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -185,22 +186,37 @@ def test_a_learned_basis_goes_through_training_to_a_loaded_person(people, host, 
         load_lidb(folder / "learned.safetensors", lambda digest: find_learned_basis("0" * 16))
 
 
-def test_two_processes_see_the_losses_of_one(people, uninterrupted, tmp_path):
+def together(processes) -> None:
+    """Wait for all; a failure shows what each of them printed, and the stack of those that never ended."""
+
+    def ended(process) -> str:
+        try:
+            return process.communicate(timeout=240)[0]
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER prints the stack
+            return process.communicate()[0]
+
+    with ThreadPoolExecutor() as pool:
+        printed = list(pool.map(ended, processes))
+    assert all(process.returncode == 0 for process in processes), "\n\n".join(printed)
+
+
+def test_two_processes_see_the_losses_of_one(people, tmp_path):
+    few = [*SMALL, "--warmup-steps", "8", "--steps", "4"]
+    finished(command("train", "--data", people, "--out", tmp_path / "one", *few))
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    both = [
-        command("train", "--data", people, "--out", tmp_path, *TRAIN, RANK=str(i), LOCAL_RANK=str(i), **settings)
-        for i in range(2)
-    ]
-    for process in both:
-        finished(process)
-    for one, two in zip(losses(uninterrupted), losses(tmp_path), strict=True):
+    settings["PYTHONFAULTHANDLER"] = "1"
+    arguments = ["train", "--data", people, "--out", tmp_path / "two", *few]
+    together([command(*arguments, RANK=str(i), LOCAL_RANK=str(i), **settings) for i in range(2)])
+    pairs = list(zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True))
+    assert len(pairs) == 12
+    for step, (one, two) in enumerate(pairs):
+        close = {"rel": 1e-4, "abs": 1e-5} if step < 5 else {"rel": 2e-2, "abs": 2e-3}
         assert one.keys() == two.keys()
-        assert all(one[k] == pytest.approx(two[k], rel=2e-2, abs=2e-3) for k in one), (one, two)
-    for one, two in zip(losses(uninterrupted)[:5], losses(tmp_path)[:5], strict=True):
-        assert all(one[k] == pytest.approx(two[k], rel=1e-4, abs=1e-5) for k in one), (one, two)
+        assert all(one[k] == pytest.approx(two[k], **close) for k in one), (one, two)
 
 
 def test_evaluate_reports_on_a_folder_of_people(images, uninterrupted, tmp_path):
