@@ -5,7 +5,7 @@ import importlib
 import sys
 
 VERBS = {
-    "evaluate": "score 24 unseen people with controls and intervals",
+    "evaluate": "score 50 unseen people with controls and intervals",
     "demo": "run the main job on the embedded default and leave a picture sheet in output/demo",
     "doctor": "say what is installed and what will work; --install-host installs a private ComfyUI",
     "precompute": "prepare a folder of faces for training, with a LiDB for every person",

@@ -1,6 +1,6 @@
 """Score a HyperNet on people it has never seen, with floor, ceiling, controls and intervals; writes a report to read.
 
-    hyperdreambooth evaluate                                     the embedded default on its 24 test people
+    hyperdreambooth evaluate                                     the embedded default on its 50 test people
     hyperdreambooth evaluate --hypernet my.safetensors --images faces/
 
 faces/ has one sub-folder per person (the first picture named photo*, else the first, is the reference, the next such one the ceiling) or one
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("--checkpoint", help="name in the host's checkpoint folders (default: the embedded one)")
     parser.add_argument("--hypernet", help="name in models/hypernets, or a file (default: the embedded one)")
-    parser.add_argument("--images", type=Path, help="folder of people (default: the 24 committed test people)")
+    parser.add_argument("--images", type=Path, help="folder of people (default: the 50 committed test people)")
     parser.add_argument("--people", type=int, help="the first N people only")
     parser.add_argument("--seeds", type=int, default=2, help="pictures per person and stage for the identity score")
     parser.add_argument("--no-zero", action="store_true", help="leave out 40 iterations without HyperNet")

@@ -15,9 +15,9 @@ PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
 
 @pytest.fixture(scope="module")
 def photos():
-    """(2, 24, 3, 128, 128): reference and another photo of each test person."""
+    """(2, 50, 3, 128, 128): reference and another photo of each test person."""
     views = [
-        [np.asarray(Image.open(PEOPLE / f"{i:02d}_{view}.png").convert("RGB")) for i in range(24)]
+        [np.asarray(Image.open(PEOPLE / f"{i:02d}_{view}.png").convert("RGB")) for i in range(50)]
         for view in ("reference", "photo1")
     ]
     return torch.from_numpy(np.array(views)).permute(0, 1, 4, 2, 3).float() / 255
@@ -37,7 +37,7 @@ def test_the_identity_score_is_nearly_blind_to_the_inner_face(photos):
 
 
 def test_a_plain_photo_does_not_pass_for_an_edit(photos):
-    wanted = [{"style": "photo", "accessory": "crown", "context": "beach"}] * 24
+    wanted = [{"style": "photo", "accessory": "crown", "context": "beach"}] * 50
     assert AttributeMetric().prompt_score(photos[0], wanted).mean() < 0.5
 
 

@@ -15,7 +15,7 @@ PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
 TEST_SPLIT = 19
 
 
-@pytest.mark.parametrize("index", range(24))
+@pytest.mark.parametrize("index", range(50))
 def test_the_committed_test_people_are_what_the_renderer_draws(index):
     pictures, record = world.person_pictures(TEST_SPLIT, 4, 0, (index, False))
     for name, drawn in zip(("reference", "photo1", "photo2", "photo3"), pictures, strict=True):
