@@ -8,11 +8,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..lidb.basis_form import AnyBasis, describe, frames, read_frames, rebuild
+from ..lidb.basis_form import DAMAGE, AnyBasis, describe, frames, read_frames, rebuild
 from ..lidb.targets import TargetTable
 from .hypernet import HyperNet, HyperNetConfig
 
 FORMAT, VERSION = "hyperdreambooth.hypernet", "1"
+FLOATS = ("F32", "F16", "BF16")
 LIMITS = {"image_size": 1024, "encoder_width": 4096, "encoder_depth": 64, "decoder_width": 4096, "decoder_depth": 32,
           "refinements": 64, "layers": 4096, "numbers": 8192}  # fmt: skip
 
@@ -72,36 +73,41 @@ def _read(name: str, file, metadata: dict[str, str]) -> tuple[HyperNet, Identity
             f"{metadata.get('version')!r}). Choose a file trained with this extension."
         )
     try:
-        config = HyperNetConfig(**{k: int(v) for k, v in json.loads(metadata["config"]).items()})
+        config = HyperNetConfig(**json.loads(metadata["config"]))
         table = TargetTable.unpack(metadata["table"])
         form = json.loads(metadata["basis"])
         basis = rebuild(form, lambda digest: read_frames(file, form))
-        identity = Identity(table, basis, metadata["trigger"], metadata["base"], json.loads(metadata["training"]))
-        too_large = [k for k, limit in LIMITS.items() if not 1 <= getattr(config, k) <= limit]
+        training = json.loads(metadata["training"])
+        if not isinstance(training, dict):
+            raise ValueError(f"its training facts are {str(training)[:40]!r}")
+        identity = Identity(table, basis, metadata["trigger"], metadata["base"], training)
+        too_large = [k for k, limit in LIMITS.items() if getattr(config, k) > limit]
         if too_large or config.layers != len(table) or config.numbers != identity.basis.a + identity.basis.b:
             raise ValueError(f"its sizes contradict each other or are out of range: {config}")
         if table.digest != metadata["table_digest"]:
             raise ValueError("its list of layers does not match its digest")
         identity.basis.check_fits(table)
-        identity.basis.check_probe(table, json.loads(metadata["basis_probe"]))
-    except (KeyError, TypeError, ValueError) as error:
+        identity.basis.check_probe(table, [float(v) for v in json.loads(metadata["basis_probe"])])
+    except DAMAGE as error:
         raise ValueError(
             f"{name}'s description is damaged or from another version ({error}). Get the file again."
         ) from error
-    with torch.device("meta"):
-        wanted = {k: list(v.shape) for k, v in HyperNet(config).state_dict().items()}
-    found = {k: list(file.get_slice(k).get_shape()) for k in file.keys() if not k.startswith("basis.")}
+    with torch.device("meta"):  # neither memory nor random numbers for weights that the file has
+        net = HyperNet(config)
+    wanted = {k: list(v.shape) for k, v in net.state_dict().items()}
+    slices = {k: file.get_slice(k) for k in file.keys() if not k.startswith("basis.")}
+    found = {k: list(v.get_shape()) if v.get_dtype() in FLOATS else v.get_dtype() for k, v in slices.items()}
     if found != wanted:
         odd = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
         raise ValueError(
             f"{name} does not hold the weights it describes ({len(odd)} differ, first {odd[0]!r}). Get the file again."
         )
-    state = {k: file.get_tensor(k).float() for k in wanted}
+    # a copy: float32 tensors are views of the file as it lies on the disk, which may be overwritten
+    state = {k: file.get_tensor(k).to(torch.float32, copy=True) for k in wanted}
     bad = [k for k, v in state.items() if not torch.isfinite(v).all()]
     if bad:
         raise ValueError(
             f"{name} holds NaN or infinite weights (first in {bad[0]!r}), so every face would fail. Get the file again."
         )
-    net = HyperNet(config)
-    net.load_state_dict(state)
+    net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False), identity

@@ -15,7 +15,11 @@ HEAD_STD = 1e-3
 
 @dataclass(frozen=True)
 class HyperNetConfig:
-    """Every size of a HyperNet; stored in its checkpoint. ``numbers`` is a + b, ``layers`` the target layers."""
+    """Every size of a HyperNet; stored in its checkpoint. ``numbers`` is a + b, ``layers`` the target layers.
+
+    Raises:
+        ValueError: on construction, for sizes that no network can have.
+    """
 
     image_size: int
     patch_size: int
@@ -28,6 +32,19 @@ class HyperNetConfig:
     refinements: int
     layers: int
     numbers: int
+
+    def __post_init__(self):
+        odd = {k: v for k, v in vars(self).items() if type(v) is not int or v < 1}
+        if odd:
+            raise ValueError(f"A HyperNet's sizes are whole numbers from 1 on, but got {str(odd)[:100]}")
+        if self.patch_size > self.image_size:
+            raise ValueError(f"A HyperNet's patches ({self.patch_size} px) are larger than its picture ({self.image_size})")
+        for width, heads in (
+            (self.encoder_width, self.encoder_heads),
+            (self.decoder_width, self.decoder_heads),
+        ):
+            if width % heads:
+                raise ValueError(f"A HyperNet's width of {width} cannot be divided among {heads} attention heads")
 
 
 class LayerHead(nn.Module):

@@ -17,6 +17,8 @@ from .targets import TargetTable
 
 ALGORITHM = 1
 PROBE_TOLERANCE = 1e-4
+MAX_SIZE = 4096
+MAX_NUMBERS = 1 << 25  # of all frames together; the widest basis that SDXL can have (a = b = 640) has 15 million
 _SIDES = {"A": 0, "B": 1}
 
 
@@ -43,9 +45,10 @@ class Basis:
     seed: int = 0
 
     def __post_init__(self):
-        if not (1 <= self.a <= 4096 and 1 <= self.b <= 4096 and 0 <= self.seed < 2**32):
+        if not (1 <= self.a <= MAX_SIZE and 1 <= self.b <= MAX_SIZE and 0 <= self.seed < 2**32):
             raise ValueError(
-                f"A basis needs 1 <= a, b <= 4096 and 0 <= seed < 2^32, but a={self.a}, b={self.b}, seed={self.seed}."
+                f"A basis needs 1 <= a, b <= {MAX_SIZE} and 0 <= seed < 2^32, but a={self.a}, b={self.b}, "
+                f"seed={self.seed}."
             )
 
     def A_aux(self, n: int) -> torch.Tensor:
@@ -57,12 +60,18 @@ class Basis:
         return _orthonormal("B", m, self.b, self.seed).T
 
     def check_fits(self, table: TargetTable) -> None:
-        """Raise ValueError if a layer is narrower than the basis."""
-        n, m = min(t.in_features for t in table), min(t.out_features for t in table)
+        """Raise ValueError if a layer is narrower than the basis, or the frames together are too large to generate."""
+        all_n, all_m = {t.in_features for t in table}, {t.out_features for t in table}
+        n, m, numbers = min(all_n), min(all_m), self.a * sum(all_n) + self.b * sum(all_m)
         if self.a > n or self.b > m:
             raise ValueError(
                 f"The basis (a={self.a}, b={self.b}) is wider than this model's narrowest layer ({n} in, {m} out). "
                 f"Choose a <= {n} and b <= {m}."
+            )
+        if numbers > MAX_NUMBERS:
+            raise ValueError(
+                f"The basis (a={self.a}, b={self.b}) would have {numbers} numbers for these layers; at most {MAX_NUMBERS} "
+                "are generated. Choose a smaller a and b."
             )
 
     def probe(self, table: TargetTable) -> list[float]:

@@ -9,11 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .basis import ALGORITHM, Basis
+from .basis import ALGORITHM, MAX_NUMBERS, MAX_SIZE, Basis
 from .learned_basis import LearnedBasis
 
 FORMAT = "hyperdreambooth.basis"
-MAX_SIZE, MAX_NUMBERS = 4096, 1 << 27
+DAMAGE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What reading a description of unknown origin may raise; JSON can be nested too deep, or hold infinity for a size."""
 _KEY = re.compile(r"basis\.(A|B)\.([1-9]\d{0,5})")
 AnyBasis = Basis | LearnedBasis
 Resolver = Callable[[str], LearnedBasis]
@@ -50,9 +51,11 @@ def rebuild(form: dict, resolve: Resolver = nowhere) -> AnyBasis:
                 f"a={basis.a}, b={basis.b})"
             )
         return basis
-    if form.get("kind") != "random" or form.get("algorithm") != ALGORITHM:
-        raise ValueError(f"its basis is of kind {form.get('kind')!r}, algorithm {form.get('algorithm')!r}")
-    return Basis(a=int(form["a"]), b=int(form["b"]), seed=int(form["seed"]))
+    sizes = {key: form.get(key) for key in ("a", "b", "seed")}
+    known = form.get("kind") == "random" and form.get("algorithm") == ALGORITHM
+    if not known or not all(type(size) is int for size in sizes.values()):
+        raise ValueError(f"its basis is described as {str(form)[:100]}, which this version does not know")
+    return Basis(**sizes)
 
 
 def _name(form: dict) -> tuple[str, int, int]:
@@ -89,8 +92,10 @@ def read_frames(file, form: dict) -> LearnedBasis:
         wanted = [int(match[2]), a] if match[1] == "A" else [b, int(match[2])]
         found, kind = list(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
         numbers += wanted[0] * wanted[1]
-        if found != wanted or kind != "F32" or numbers > MAX_NUMBERS:
+        if found != wanted or kind != "F32":
             raise ValueError(f"its basis frame {key} is {found} {kind}, expected {wanted} F32")
+        if numbers > MAX_NUMBERS:
+            raise ValueError(f"its basis frames have more than {MAX_NUMBERS} numbers together")
     for key in keys:
         _, side, dim = key.split(".")
         sides[side][int(dim)] = file.get_tensor(key)
@@ -119,6 +124,6 @@ def load_basis(path: Path) -> LearnedBasis:
             metadata = file.metadata() or {}
             if metadata.get("format") == FORMAT and metadata.get("version") == "1":
                 return read_frames(file, json.loads(metadata["basis"]))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, *DAMAGE) as error:
         raise ValueError(f"{path.name} cannot be read as a basis ({error}). Make it again.") from error
     raise ValueError(f"{path.name} is not a basis file. Make one with `hyperdreambooth basis`.")

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .basis_form import Resolver, describe, nowhere, rebuild
+from .basis_form import DAMAGE, Resolver, describe, nowhere, rebuild
 from .targets import TargetTable
 from .value import Facts, LiDB
 
@@ -24,6 +24,7 @@ FORMAT = "hyperdreambooth.lidb"
 VERSION = 1
 MAX_FILE_BYTES = 1 << 30
 MAX_RANK = 256
+MAX_LORA_NUMBERS = 1 << 30  # of the identity outside its basis, as a LoRA
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -34,10 +35,15 @@ def save_lidb(path: str | Path, lidb: LiDB, dtype: str = "float32") -> int:
         The file's size in bytes.
 
     Raises:
-        ValueError: unknown dtype, or numbers that float16 cannot hold.
+        ValueError: unknown dtype, numbers that float16 cannot hold, or more ranks than a file may have.
     """
     if dtype not in DTYPES:
         raise ValueError(f"A LiDB file is float32 or float16, not {dtype!r}.")
+    if max(lidb.rank, lidb.full_rank) > MAX_RANK:
+        raise ValueError(
+            f"This identity has rank {lidb.rank} (and {lidb.full_rank} in the full space); a LiDB file holds at most "
+            f"{MAX_RANK}. Export it as a LoRA, or finetune again with fewer ranks."
+        )
     tensors = {"A_train": lidb.A_train, "B_train": lidb.B_train}
     if lidb.full_rank:
         tensors |= {"A_full": lidb.A_full, "B_full": lidb.B_full}
@@ -88,7 +94,7 @@ def load_lidb(path: str | Path, learned: Resolver = nowhere) -> LiDB:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return _read(path.name, file, file.metadata() or {}, learned)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path.name} is not a readable safetensors file ({error}); it is truncated or of another kind. "
             "Copy it again from where it came."
@@ -108,32 +114,48 @@ def _read(name: str, file, metadata: dict[str, str], learned: Resolver) -> LiDB:
         table = TargetTable.unpack(metadata["table"])
         form = json.loads(metadata["basis"])
         probe = [float(v) for v in json.loads(metadata["basis_probe"])]
-        ranks = {key: int(json.loads(metadata["rank"])[key]) for key in ("inside", "frozen", "full")}
+        declared = json.loads(metadata["rank"])
+        ranks = {key: declared[key] for key in ("inside", "frozen", "full")}
         facts = Facts(**json.loads(metadata["facts"]), thumbnail=_thumbnail(metadata))
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"{name}'s description is damaged or from another version ({error}). Save the identity again."
         ) from error
     try:
         basis = rebuild(form, learned)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name} cannot be used: {error}.") from error
+    except DAMAGE as error:
+        raise ValueError(f"{name} cannot be used: {str(error).rstrip('.')}.") from error
     if table.digest != metadata.get("table_digest"):
         raise ValueError(f"{name}'s list of layers does not match its own digest; the file is damaged. Copy it again.")
-    if not (0 <= ranks["frozen"] <= ranks["inside"] <= MAX_RANK and 0 <= ranks["full"] <= MAX_RANK):
-        raise ValueError(f"{name} declares ranks {ranks}, which cannot be. The file is damaged; copy it again.")
+    whole = all(type(rank) is int for rank in ranks.values())
+    if not whole or not (0 <= ranks["frozen"] <= ranks["inside"] <= MAX_RANK and 0 <= ranks["full"] <= MAX_RANK):
+        raise ValueError(
+            f"{name} declares ranks {str(ranks)[:100]}, which cannot be. The file is damaged; copy it again."
+        )
+    if table.rank1_numbers * (ranks["inside"] + ranks["full"]) > MAX_LORA_NUMBERS:
+        raise ValueError(
+            f"{name} declares ranks {ranks} on {table.describe()}, more than any supported model has. The file is damaged; "
+            "copy it again."
+        )
     shapes = {"A_train": [len(table), basis.a, ranks["inside"]], "B_train": [len(table), ranks["inside"], basis.b]}
     if ranks["full"]:
         shapes["A_full"] = [sum(t.in_features for t in table) * ranks["full"]]
         shapes["B_full"] = [sum(t.out_features for t in table) * ranks["full"]]
-    found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}
-    if found != shapes:
+    slices = {key: file.get_slice(key) for key in file.keys()}
+    found = {key: list(part.get_shape()) for key, part in slices.items()}
+    kinds = {part.get_dtype() for part in slices.values()}
+    if found != shapes or not kinds <= {"F32", "F16"}:
         raise ValueError(
-            f"{name} holds {found} where its description asks for {shapes}. The file is damaged; copy it again."
+            f"{name} holds {str(found)[:200]} of {sorted(kinds)} where its description asks for {shapes} of F32 or F16. "
+            "The file is damaged; copy it again."
         )
-    basis.check_fits(table)
+    try:
+        basis.check_fits(table)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be used: {error}") from error
     basis.check_probe(table, probe)
-    tensors = {key: file.get_tensor(key).float() for key in shapes}
+    # a copy: float32 tensors are views of the file as it lies on the disk, which may be overwritten
+    tensors = {key: file.get_tensor(key).to(torch.float32, copy=True) for key in shapes}
     return LiDB(table, basis, **tensors, frozen_rank=ranks["frozen"], full_rank=ranks["full"], facts=facts)
 
 

@@ -7,12 +7,15 @@ the result is exactly an identity of rank 1 + r. ``space="basis"`` keeps the new
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import torch
 
 from .value import Factors, LiDB, concatenate, expand, split_full
 
 SPACES = ("basis", "full")
+LOSS_SCALE = 1024  # keeps a half-precision model's small gradients from vanishing; a power of two, so exact in float32
+CHECK_EVERY = 5  # reading the loss waits for the device, so not at every step
 
 
 @dataclass(frozen=True)
@@ -131,23 +134,26 @@ def finetune(
     """
     ranks = RelaxedRanks(start, settings, torch.device(device))
     optimizer = torch.optim.AdamW([ranks.flat], lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    losses = []
+    history, unread = [], []
     for step in range(settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings.steps)
         value = loss(step, ranks.factors())
         optimizer.zero_grad()
-        value.backward()
+        (value.float() * LOSS_SCALE).backward()
+        ranks.flat.grad.div_(LOSS_SCALE)
         optimizer.step()
-        losses.append(value.detach())
+        unread.append(value.detach())
+        if len(unread) == CHECK_EVERY or step + 1 == settings.steps:
+            history += torch.stack(unread).float().tolist()
+            unread.clear()
+            first = next((i for i, v in enumerate(history) if not isfinite(v)), None)
+            if first is not None:
+                raise ValueError(
+                    f"The finetune's loss became {history[first]} at step {first + 1}; nothing was changed. "
+                    f"Use a lower learning rate than {settings.learning_rate:g}."
+                )
         on_step(step + 1, ranks)
-    history = torch.stack(losses).float().tolist()
-    if not all(torch.isfinite(torch.tensor(history))):
-        first = next(i for i, v in enumerate(history) if v != v or abs(v) == float("inf"))
-        raise ValueError(
-            f"The finetune's loss became {history[first]} at step {first + 1}; nothing was changed. "
-            f"Use a lower learning rate than {settings.learning_rate:g}."
-        )
     facts = replace(
         start.facts,
         made_by="finetuned",

@@ -53,7 +53,7 @@ class Residuals:
             if name not in self.factors:
                 return None
             A, B = self.factors[name]
-            return _add(output, args[0], A.to(args[0].dtype), B.to(output.dtype))
+            return _add(output, args[0], A.to(args[0]), B.to(output))  # the text encoder may live elsewhere
 
         return add_residual
 

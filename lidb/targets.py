@@ -122,15 +122,17 @@ def select_targets(shapes: Mapping[str, tuple[int, int]], preset: str = "paper19
         preset: a key of ``PRESETS``.
 
     Raises:
-        ValueError: unknown preset, or the model has no layer that the rule names.
+        ValueError: unknown preset, or the model has no UNet attention; text-encoder layers alone are no diffusion UNet.
     """
     if preset not in PRESETS:
         raise ValueError(f"Unknown target preset {preset!r}; choose one of {', '.join(PRESETS)}.")
     rule = PRESETS[preset]
     targets = [Target(name, n, m) for name, (n, m) in shapes.items() if rule.fullmatch(name)]
-    if not targets:
+    if not any(re.fullmatch(_UNET_ATTENTION, target.name) for target in targets):
+        text = sum(target.is_text for target in targets)
         raise ValueError(
-            f"The loaded model has no layer that the target preset {preset!r} names, so a LiDB cannot act on it. "
-            "Load a Stable Diffusion 1.x, 2.x or XL checkpoint (UNet with attn1/attn2 blocks)."
+            f"The loaded model has no layer of a UNet's attention (attn1, attn2) and {text} text-encoder layers, so a LiDB "
+            "cannot act on it; diffusion transformers (Flux, SD3, ...) are not supported. Load a Stable Diffusion 1.x, 2.x "
+            "or XL checkpoint."
         )
     return TargetTable(tuple(sorted(targets, key=lambda t: _natural(t.name))))

@@ -1,6 +1,7 @@
 """The LiDB value: one person, as numbers."""
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 import torch
 from einops import rearrange
@@ -14,7 +15,11 @@ Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Facts:
-    """How an identity came to be; travels in the file."""
+    """How an identity came to be; travels in the file.
+
+    Raises:
+        ValueError: on construction, if a fact is of another type.
+    """
 
     trigger: str = "[V] face"
     base: str = ""
@@ -23,6 +28,14 @@ class Facts:
     seed: int = 0
     final_loss: float | None = None
     thumbnail: bytes = b""
+
+    def __post_init__(self):
+        kinds = {"trigger": str, "base": str, "made_by": str, "steps": int, "seed": int, "thumbnail": bytes}
+        wrong = [key for key, kind in kinds.items() if type(getattr(self, key)) is not kind]
+        if not (self.final_loss is None or type(self.final_loss) in (int, float) and isfinite(self.final_loss)):
+            wrong.append("final_loss")
+        if wrong:
+            raise ValueError(f"its {wrong[0]} cannot be {str(getattr(self, wrong[0]))[:40]!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +68,15 @@ class LiDB:
             raise ValueError(
                 f"An identity on {L} layers in a basis of a={a}, b={b} needs A_train ({L}, {a}, r) and B_train "
                 f"({L}, r, {b}), but they are {tuple(self.A_train.shape)} and {tuple(self.B_train.shape)}."
+            )
+        if not 0 <= self.frozen_rank <= r:
+            raise ValueError(f"An identity of rank {r} cannot have {self.frozen_rank} frozen ranks.")
+        q, shapes = self.full_rank, [None if t is None else t.shape for t in (self.A_full, self.B_full)]
+        sides = sum(t.in_features for t in self.table), sum(t.out_features for t in self.table)
+        if shapes != ([(side * q,) for side in sides] if q else [None, None]):
+            raise ValueError(
+                f"An identity of full rank {q} needs A_full ({sides[0]} x {q}) and B_full ({sides[1]} x {q}) as flat "
+                f"tensors, or neither if it is 0, but they are {shapes}."
             )
         self.basis.check_fits(self.table)
         for name, tensor in (

@@ -5,7 +5,7 @@ import json
 import folder_paths
 from safetensors import SafetensorError, safe_open
 
-from ..lidb.basis_form import nowhere, read_frames
+from ..lidb.basis_form import DAMAGE, nowhere, read_frames
 from ..lidb.learned_basis import LearnedBasis
 
 _found: dict[str, LearnedBasis] = {}  # a digest names its content, so nothing here can go stale
@@ -24,6 +24,6 @@ def find_learned_basis(digest: str) -> LearnedBasis:
                 if isinstance(form, dict) and form.get("digest") == digest:
                     _found[digest] = read_frames(file, form)
                     break
-        except (SafetensorError, OSError, ValueError):
+        except (SafetensorError, OSError, *DAMAGE):
             continue  # a damaged neighbour is not this file's fault; its own loader says so
     return _found[digest] if digest in _found else nowhere(digest)

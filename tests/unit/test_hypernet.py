@@ -1,15 +1,18 @@
 """Identities of the hypernet room."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import ViTModel
 
 from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet, save_hypernet
 from hyperdreambooth.hypernet.hypernet import HEAD_STD, HyperNet, HyperNetConfig, encoder_sizes, load_encoder
 from hyperdreambooth.hypernet.losses import weight_loss
+from hyperdreambooth.lidb import basis as basis_module
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.targets import Target, TargetTable
 
@@ -77,6 +80,88 @@ def test_checkpoint_round_trip_and_hostile_files(tmp_path, net):
     net.head.bias.data[0] = float("nan")
     save_hypernet(path, net, IDENTITY)
     with pytest.raises(ValueError, match="NaN"):
+        load_hypernet(path)
+
+
+def test_loading_draws_nothing_and_predicts_what_was_saved(tmp_path, net):
+    net.scale.normal_()
+    photos, path = torch.rand(2, 3, 32, 32), tmp_path / "h.safetensors"
+    expected = net.predict(photos)
+    save_hypernet(path, net, IDENTITY)
+    for inference in (False, True):  # the host runs its nodes in inference mode
+        before = torch.random.get_rng_state()
+        with torch.inference_mode(inference):
+            loaded, _ = load_hypernet(path)
+            assert torch.equal(loaded.predict(photos), expected)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        for tensor in (*loaded.parameters(), *loaded.buffers()):
+            assert tensor.dtype == torch.float32 and tensor.device.type == "cpu" and not tensor.requires_grad
+        assert not any(module.training for module in loaded.modules())
+    with path.open("r+b") as file:  # overwritten in place, as a copy program does
+        file.write(b"\xff" * path.stat().st_size)
+    assert torch.equal(loaded.predict(photos), expected)
+    save_hypernet(path, net, IDENTITY, torch.float16)
+    halved, _ = load_hypernet(path)
+    assert halved.head.weight.dtype == torch.float32 and torch.allclose(halved.predict(photos), expected, atol=1e-2)
+
+
+DEEP = "[" * 100_000
+CONFIG = asdict(HyperNetConfig(32, 8, 24, 1, 2, 32, 2, 2, 3, 5, 16))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"config": json.dumps({**CONFIG, key: 0})} for key in CONFIG),
+        {"config": json.dumps({**CONFIG, "patch_size": 33})},
+        {"config": json.dumps({**CONFIG, "encoder_heads": 5})},
+        {"config": json.dumps({**CONFIG, "decoder_heads": 5})},
+        {"config": json.dumps({**CONFIG, "decoder_heads": "2"})},
+        {"config": json.dumps({**CONFIG, "encoder_width": 1.5})},
+        {"config": json.dumps({**CONFIG, "encoder_width": 10**6})},
+        {"config": json.dumps({**CONFIG, "surprise": 1})},
+        {"config": json.dumps(list(CONFIG.values()))},
+        {"config": "7"},
+        {"training": "[]"},
+        {"basis_probe": "[[1], [2]]"},
+        {"basis_probe": f"[{10**400}]"},
+        *({key: DEEP} for key in ("config", "basis", "basis_probe", "training")),
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_no_odd_description_passes_or_crashes(tmp_path, net, change):
+    path = tmp_path / "h.safetensors"
+    save_hypernet(path, net, IDENTITY)
+    with safe_open(path, "pt") as file:
+        metadata = {**file.metadata(), **change}
+    save_file(load_file(path), path, metadata=metadata)
+    with pytest.raises(ValueError, match="^h.safetensors's description is damaged.*Get the file again"):
+        load_hypernet(path)
+
+
+def test_a_tiny_file_cannot_ask_for_a_huge_basis(tmp_path, net, monkeypatch):
+    path = tmp_path / "h.safetensors"
+    save_hypernet(path, net, IDENTITY)
+    generated = []
+    monkeypatch.setattr(basis_module, "_orthonormal", lambda *wanted: generated.append(wanted))
+    wide = TargetTable(tuple(Target(f"lora_unet_{i}_attn1_to_q", 131072, 131072) for i in range(5)))
+    with safe_open(path, "pt") as file:
+        metadata = {**file.metadata(), "table": wide.pack(), "table_digest": wide.digest}
+    metadata["basis"] = json.dumps({"kind": "random", "algorithm": 1, "a": 4096, "b": 4096, "seed": 0})
+    metadata["config"] = json.dumps({**CONFIG, "numbers": 8192})
+    save_file(load_file(path), path, metadata=metadata)
+    with pytest.raises(ValueError, match="^h.safetensors's description is damaged.*at most"):
+        load_hypernet(path)
+    assert not generated
+
+
+def test_weights_of_another_kind_are_refused(tmp_path, net):
+    path = tmp_path / "h.safetensors"
+    save_hypernet(path, net, IDENTITY)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file({**load_file(path), "mean": torch.zeros(5, 16, dtype=torch.int64)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match="first 'mean'"):
         load_hypernet(path)
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet, save_hypernet
 from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
+from hyperdreambooth.lidb import basis_form
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.basis_form import FORMAT, describe, frames, load_basis, save_basis
 from hyperdreambooth.lidb.file import load_lidb, save_lidb
@@ -136,6 +137,20 @@ def test_a_frame_in_half_precision_is_refused(learned):
 def test_frames_of_impossible_shapes_are_refused(learned, A):
     with pytest.raises(ValueError, match="basis frame A.40 is"):
         LearnedBasis({40: A}, learned.B)
+
+
+def test_the_frames_of_a_file_are_limited_before_they_are_read(tmp_path, learned, monkeypatch):
+    save_basis(tmp_path / "basis.safetensors", learned, {})
+    monkeypatch.setattr(basis_form, "MAX_NUMBERS", 5 * 40 + 3 * (30 + 40) - 1)
+    with pytest.raises(ValueError, match="basis.safetensors cannot be read as a basis .*more than 409 numbers"):
+        load_basis(tmp_path / "basis.safetensors")
+
+
+def test_a_description_nested_too_deep_is_refused(tmp_path, learned):
+    path = tmp_path / "basis.safetensors"
+    save_file(frames(learned), path, metadata={"format": FORMAT, "version": "1", "basis": "[" * 100_000})
+    with pytest.raises(ValueError, match="^basis.safetensors cannot be read as a basis"):
+        load_basis(path)
 
 
 FORM = {"kind": "learned", "digest": "0" * 16, "a": 5, "b": 3}

@@ -6,15 +6,20 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from hyperdreambooth.lidb.basis import Basis
+from hyperdreambooth.lidb import basis as basis_module
+from hyperdreambooth.lidb import finetune as finetune_module
+from hyperdreambooth.lidb.basis import MAX_NUMBERS, Basis
 from hyperdreambooth.lidb.file import load_lidb, save_lidb
-from hyperdreambooth.lidb.finetune import SPACES, FinetuneSettings, RelaxedRanks, finetune
+from hyperdreambooth.lidb.finetune import CHECK_EVERY, SPACES, FinetuneSettings, RelaxedRanks, finetune
 from hyperdreambooth.lidb.lora import to_lora
 from hyperdreambooth.lidb.residual import Residuals
 from hyperdreambooth.lidb.targets import Target, TargetTable, select_targets
-from hyperdreambooth.lidb.value import LiDB, expand
+from hyperdreambooth.lidb.value import Facts, LiDB, expand
 
 TABLE = TargetTable(
     (Target("lora_unet_a_attn1_to_q", 40, 30), Target("lora_unet_b_ff_net_0_proj", 40, 64), Target("lora_te_c", 32, 30))
@@ -45,17 +50,28 @@ def test_names_choose_the_layers_and_natural_order_sorts_them():
         select_targets({"lora_unet_double_blocks_0_img_attn_qkv": (8, 8)})
 
 
-def test_basis_is_orthonormal_and_the_same_everywhere():
+def test_text_encoder_layers_alone_are_no_supported_model():
+    clip = {f"lora_te_text_model_encoder_layers_{i}_self_attn_q_proj": (768, 768) for i in range(12)}
+    for rest in ({}, {"lora_unet_double_blocks_0_img_attn_qkv": (8, 8)}, {"lora_unet_x_ff_net_0_proj": (8, 8)}):
+        for preset in ("paper192", "attn176"):
+            with pytest.raises(ValueError, match=r"12 text-encoder layers.*Flux, SD3.*not supported.*Load a Stable"):
+                select_targets({**clip, **rest}, preset)
+
+
+def test_basis_is_orthonormal_and_the_same_everywhere(tmp_path):
     A, B = BASIS.A_aux(40), BASIS.B_aux(30)
     assert torch.allclose(A.T @ A, torch.eye(16), atol=1e-5) and torch.allclose(B @ B.T, torch.eye(8), atol=1e-5)
     # pinned: these values must never change, files depend on them
     assert [round(v, 5) for v in Basis(4, 2, 0).probe(TargetTable((Target("x", 6, 5),)))] == PINNED_PROBE
+    save_lidb(tmp_path / "p.safetensors", person(rank=2))
     code = (
-        "import json; from hyperdreambooth.lidb.basis import Basis; from hyperdreambooth.lidb.targets import *;"
-        "print(json.dumps(Basis(16, 8, 3).probe(TargetTable((Target('x', 40, 30),)))))"
+        "import sys; from hyperdreambooth.lidb.file import load_lidb; lidb = load_lidb(sys.argv[1]);"
+        "print(*(lidb.delta_W(name).numpy().tobytes().hex() for name in lidb.table.names))"
     )
-    other = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert other == BASIS.probe(TargetTable((Target("x", 40, 30),)))
+    command = [sys.executable, "-c", code, str(tmp_path / "p.safetensors")]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    here = [person(rank=2).delta_W(name) for name in TABLE.names]
+    assert there == [delta_W.numpy().tobytes().hex() for delta_W in here] and all(delta_W.any() for delta_W in here)
 
 
 def test_delta_W_equals_the_paper_formula():
@@ -83,6 +99,31 @@ def test_residual_per_sample_equals_each_sample_alone_and_neutral_is_bit_identic
             dense = x[i] @ p.delta_W(TABLE.names[0]).T
             assert torch.allclose(alone[0], plain[i] + dense, atol=1e-4)
     assert torch.equal(layers[TABLE.names[0]](x), plain)
+
+
+class OneDevice(TorchDispatchMode):
+    """Every operation but a copy finds its tensors on one device; the meta device itself does not check that."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        places = {t.device for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        assert len(places) < 2 or func is torch.ops.aten._to_copy.default, f"{func} on {places}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_factors_follow_their_layer_to_its_device_and_precision(batch):
+    A, B = torch.randn(*batch, 40, 3), torch.randn(*batch, 3, 30)
+    elsewhere = torch.nn.Linear(40, 30, device="meta")
+    with Residuals({"x": elsewhere}) as residuals, OneDevice():
+        residuals.set({"x": (A, B)})
+        assert elsewhere(torch.empty(2, 5, 40, device="meta")).shape == (2, 5, 30)
+    A.requires_grad_(), B.requires_grad_()
+    half = torch.nn.Linear(40, 30).bfloat16()
+    with Residuals({"x": half}) as residuals:
+        residuals.set({"x": (A, B)})
+        y = half(torch.ones(2, 5, 40, dtype=torch.bfloat16))
+        y.float().sum().backward()
+    assert y.dtype == torch.bfloat16 and A.grad.any() and B.grad.any() and A.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -121,6 +162,32 @@ def test_a_diverging_finetune_says_so_and_changes_nothing():
     assert torch.equal(start.A_train, person().A_train)
 
 
+def test_a_diverging_finetune_stops_within_a_few_steps():
+    steps = []
+
+    def loss(step, factors):
+        steps.append(step)
+        return sum(A.sum() for A, _ in factors.values()) * (float("inf") if step == 6 else 1.0)
+
+    with pytest.raises(ValueError, match="(inf|nan) at step 7;"):
+        finetune(person(), loss, FinetuneSettings(steps=200))
+    assert len(steps) <= 7 + CHECK_EVERY
+
+
+def test_the_loss_scale_changes_nothing_in_full_precision_and_saves_half_precision(monkeypatch):
+    full = lambda step, f: sum((A @ B - 0.1).pow(2).mean() for A, B in f.values())  # noqa: E731
+    # as through a half-precision model: each number's share of the gradient, about 1e-8, is zero in float16
+    half = lambda step, f: sum((A.half() @ B.half()).float().sum() for A, B in f.values()) * 1e-8  # noqa: E731
+    results = {}
+    for scale in (finetune_module.LOSS_SCALE, 1):
+        monkeypatch.setattr(finetune_module, "LOSS_SCALE", scale)
+        for loss in (full, half):
+            results[scale, loss], _ = finetune(LiDB.zeros(TABLE, BASIS), loss, FinetuneSettings(steps=12))
+    scaled, plain = results[1024, full], results[1, full]
+    assert torch.equal(scaled.A_train, plain.A_train) and torch.equal(scaled.B_train, plain.B_train)
+    assert results[1024, half].B_train.any() and not results[1, half].B_train.any()
+
+
 @pytest.mark.parametrize("space", SPACES)
 def test_file_round_trip_is_bit_equal(tmp_path, space):
     ranks = RelaxedRanks(person(), FinetuneSettings(space=space, rank=2), torch.device("cpu"))
@@ -143,8 +210,6 @@ def test_export_is_exact():
 
 
 def _damage(path, **changes):
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as f:
         metadata = {**f.metadata(), **changes}
     save_file(load_file(path), path, metadata=metadata)
@@ -172,6 +237,105 @@ def test_hostile_files_are_refused_in_one_sentence(tmp_path):
         _damage(path, **change)
         with pytest.raises(ValueError, match=words):
             load_lidb(path)
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"facts": json.dumps({"trigger": 5})},
+        {"facts": json.dumps({"trigger": ["[V] face"]})},
+        {"facts": json.dumps({"base": None})},
+        {"facts": json.dumps({"steps": "40"})},
+        {"facts": json.dumps({"seed": 1.5})},
+        {"facts": '{"final_loss": NaN}'},
+        {"facts": json.dumps({"final_loss": True})},
+        {"facts": json.dumps({"thumbnail": "x"})},
+        {"facts": json.dumps({"unknown": 1})},
+        {"facts": "[]"},
+        {"rank": '{"inside": 1e999, "frozen": 1, "full": 0}'},
+        {"rank": '{"inside": 1.5, "frozen": 1, "full": 0}'},
+        {"rank": '{"inside": [1], "frozen": 1, "full": 0}'},
+        {"rank": "[1, 1, 0]"},
+        {"basis_probe": f"[{10**400}]"},
+        {"basis_probe": "7"},
+        {"basis": '{"kind": "random", "algorithm": 1, "a": 1e999, "b": 8, "seed": 3}'},
+        {"basis": '{"kind": "random", "algorithm": 1, "a": 16, "b": 8, "seed": null}'},
+        *({key: DEEP} for key in ("facts", "rank", "basis", "basis_probe")),
+        {"basis": "[" * 600 + "]" * 600},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_no_odd_description_passes_or_crashes(tmp_path, change):
+    path = tmp_path / "p.safetensors"
+    save_lidb(path, person())
+    _damage(path, **change)
+    with pytest.raises(ValueError, match=r"^p.safetensors(.|\n){,400}$"):
+        load_lidb(path)
+
+
+def test_a_tiny_file_cannot_ask_for_a_huge_basis_or_a_huge_lora(tmp_path, monkeypatch):
+    generated = []
+    monkeypatch.setattr(basis_module, "_orthonormal", lambda *wanted: generated.append(wanted))
+    path = tmp_path / "p.safetensors"
+    for widths, basis, rank, words in (
+        ([131072], {"a": 4096, "b": 1}, 0, "would have"),
+        ([131072], {"a": 1, "b": 4096}, 0, "would have"),
+        (range(4096, 4105), {"a": 4096, "b": 1}, 0, "would have"),  # each is allowed, all together are not
+        ([131072] * 40, {"a": 1, "b": 1}, 256, "declares ranks"),
+    ):
+        table = TargetTable(tuple(Target(f"lora_unet_{i}_attn1_to_q", n, n) for i, n in enumerate(widths)))
+        tensors = {
+            "A_train": torch.zeros(len(table), basis["a"], rank),
+            "B_train": torch.zeros(len(table), rank, basis["b"]),
+        }
+        metadata = {
+            "format": "hyperdreambooth.lidb",
+            "version": "1",
+            "table": table.pack(),
+            "table_digest": table.digest,
+            "basis": json.dumps({"kind": "random", "algorithm": 1, **basis, "seed": 0}),
+            "basis_probe": "[]",
+            "rank": json.dumps({"inside": rank, "frozen": 0, "full": 0}),
+            "facts": "{}",
+        }
+        save_file(tensors, path, metadata=metadata)
+        with pytest.raises(ValueError, match=f"^p.safetensors.*{words}"):
+            load_lidb(path)
+    assert not generated
+    # the widest that SDXL can have is allowed
+    sdxl = [(640, 640), (1280, 1280), (2048, 1280), (768, 768), (640, 5120), (1280, 10240)]
+    Basis(640, 640).check_fits(TargetTable(tuple(Target(str(i), n, m) for i, (n, m) in enumerate(sdxl))))
+    assert 640 * (640 + 1280 + 2048 + 768 + 640 + 1280 + 768 + 5120 + 10240) < MAX_NUMBERS
+
+
+def test_a_loaded_identity_does_not_depend_on_its_file_any_more(tmp_path):
+    path = tmp_path / "p.safetensors"
+    save_lidb(path, person())
+    loaded = load_lidb(path)
+    with path.open("r+b") as file:  # overwritten in place, as a copy program does
+        file.write(b"\xff" * path.stat().st_size)
+    assert torch.equal(loaded.A_train, person().A_train)
+
+
+def test_an_identity_that_cannot_be_is_not_made(tmp_path):
+    p, flat_A, flat_B = person(), torch.zeros(112 * 2), torch.zeros(124 * 2)
+    LiDB(TABLE, BASIS, p.A_train, p.B_train, full_rank=2, A_full=flat_A, B_full=flat_B)
+    for wrong in (
+        {"frozen_rank": 2},
+        {"full_rank": 2},
+        {"full_rank": 3, "A_full": flat_A, "B_full": flat_B},
+        {"A_full": flat_A, "B_full": flat_B},
+    ):
+        with pytest.raises(ValueError, match="An identity of"):
+            LiDB(TABLE, BASIS, p.A_train, p.B_train, **wrong)
+    with pytest.raises(ValueError, match="trigger"):
+        Facts(trigger=None)
+    with pytest.raises(ValueError, match="at most 256"):
+        save_lidb(tmp_path / "p.safetensors", LiDB.zeros(TABLE, BASIS, rank=257))
+    assert not list(tmp_path.iterdir())
 
 
 def test_nan_is_refused():
