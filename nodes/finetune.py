@@ -12,7 +12,7 @@ from ..lidb.residual import Residuals
 from ..lidb.value import Facts, LiDB
 from .apply_lidb import check_base
 from .host import HostModel
-from .pictures import MIN_FACE_PIXELS, jpeg_thumbnail, resize
+from .pictures import MIN_FACE_PIXELS, RESOLUTION, jpeg_thumbnail, resize
 from .reference_loss import ReferenceLoss
 from .wire import CATEGORY, LidbWire, LossMapWire
 
@@ -21,11 +21,12 @@ MAX_SIDE = 1024
 DEFAULT_TRIGGER = "[V] face"
 
 
-def fit_to_model(image: torch.Tensor, resolution: int) -> torch.Tensor:
+def fit_to_model(image: torch.Tensor, resolution: int, own: int) -> torch.Tensor:
     """Bring reference pictures (N, H, W, C) to the training size, (N, H', W', 3) with sides divisible by 8.
 
     Args:
-        resolution: the shorter side in pixels; 0 keeps the picture's size, limited to 1024.
+        resolution: the shorter side in pixels; 0: as many pixels as a square of side ``own``, and no more than the
+            picture has, because enlarging adds time but no detail.
 
     Raises:
         ValueError: the picture is too small to show a face.
@@ -35,7 +36,7 @@ def fit_to_model(image: torch.Tensor, resolution: int) -> torch.Tensor:
         raise ValueError(
             f"The reference picture has only {W} x {H} pixels; at least {MIN_FACE_PIXELS} x {MIN_FACE_PIXELS} are needed."
         )
-    scale = resolution / min(H, W) if resolution else min(1.0, MAX_SIDE / max(H, W))
+    scale = resolution / min(H, W) if resolution else min(1.0, own / (H * W) ** 0.5)
     height, width = (max(8, int(round(side * scale)) // 8 * 8) for side in (H, W))
     return resize(image[..., :3], height, width)
 
@@ -47,6 +48,9 @@ def starting_basis(table) -> Basis:
 
 def mask_weight(mask: torch.Tensor, image: torch.Tensor, latent: torch.Size) -> torch.Tensor:
     """Mask (N or 1, H, W), white on the person -> weights (P, 1, h, w) of the loss, mean 1 for each picture.
+
+    Args:
+        image: the pictures (P, H, W, C) as they came in; latent: shape of their latents, (..., h, w).
 
     Raises:
         ValueError: the mask is not the picture's shape, or is empty for one of the pictures.
@@ -83,18 +87,18 @@ def run_finetune(
     Returns:
         (LiDB, losses per step).
     """
-    image = fit_to_model(image, resolution)
     host = HostModel(model, clip, vae)
+    fitted = fit_to_model(image, resolution, RESOLUTION.get(host.base, 512))
     if start is None:
         start = LiDB.zeros(host.table, starting_basis(host.table), facts=Facts(trigger=DEFAULT_TRIGGER, base=host.base))
-        start = start.with_facts(thumbnail=jpeg_thumbnail(image[0]))
+        start = start.with_facts(thumbnail=jpeg_thumbnail(fitted[0]))
     check_base(start, model, clip)
     if start.facts.trigger not in prompt:
         raise ValueError(
             f"The prompt {prompt!r} does not contain the trigger phrase {start.facts.trigger!r}, so the person would be "
             f'learned under other words. Write the phrase into the prompt, e.g. "a photo of a {start.facts.trigger}".'
         )
-    x0 = host.encode_image(image)
+    x0 = host.encode_image(fitted)
     with torch.inference_mode(False):
         weight = None if mask is None else mask_weight(mask.clone(), image, x0.shape)
     bar = comfy.utils.ProgressBar(settings.steps)
@@ -197,7 +201,8 @@ class RankRelaxedFinetune(io.ComfyNode):
                     min=0,
                     max=MAX_SIDE,
                     step=8,
-                    tooltip="Shorter side of the training picture in pixels; 0 keeps its size. SD 1.5 likes 512.",
+                    tooltip="Shorter side of the training picture in pixels. 0: the model's own size (SD 1.x 512, SD 2.x 768, SDXL "
+                    "1024, the miniature 128), and never larger than the picture.",
                 ),
                 io.Mask.Input(
                     "mask",

@@ -50,14 +50,14 @@ class HostModel:
 
     def __init__(self, model, clip, vae=None, preset: str = "paper192"):
         self.model, self.clip, self.vae, self.preset = model, clip, vae, preset
-        self._trained = model
+        self._trained, self._encoding = model, clip  # inside ``training``, those that are being run
 
     def linears(self) -> dict[str, torch.nn.Module]:
         """Kohya name -> the host's linear-like module, for all layers that have one (quantised layers included)."""
         unet = dict(self._trained.model.named_modules())
-        text = dict(self.clip.cond_stage_model.named_modules())
+        text = dict(self._encoding.cond_stage_model.named_modules())
         linears = {}
-        for name, key in kohya_names(self._trained, self.clip).items():
+        for name, key in kohya_names(self._trained, self._encoding).items():
             module = (unet if name.startswith("lora_unet") else text).get(key.removesuffix(".weight"))
             if hasattr(module, "in_features"):  # the host also lists names of blocks that this model does not have
                 linears[name] = module
@@ -120,9 +120,7 @@ class HostModel:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            model, clip = self.model, self.clip
-            if model.is_dynamic():  # its weights are paged in and out during a forward: reload as an ordinary model
-                model = model.clone(disable_dynamic=True)
+            model, clip = _ordinary(self.model), _ordinary(self.clip)
             memory = 3 * model.memory_required([2 * latent_shape[0], *latent_shape[1:]])
             mm.load_models_gpu([model, clip.patcher], memory_required=memory, force_full_load=True)
             _own_memory(model.model)
@@ -136,16 +134,14 @@ class HostModel:
             stack.callback(setattr, mm, "in_training", mm.in_training)
             mm.in_training = True
             stack.callback(setattr, self, "_trained", self.model)
-            self._trained = model
+            stack.callback(setattr, self, "_encoding", self.clip)
+            self._trained, self._encoding = model, clip
             yield self
 
     def encode_prompt(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         """One prompt -> context (1, T, d) and pooled (1, p), with gradients to the text encoder's residuals."""
-        encoder = self.clip.cond_stage_model
-        encoder.reset_clip_options()
-        if self.clip.layer_idx is not None:
-            encoder.set_clip_options({"layer": self.clip.layer_idx})
-        encoder.set_clip_options({"execution_device": self.clip.patcher.load_device})
+        encoder = self._encoding.cond_stage_model
+        self._set_options(encoder)
         context, pooled = encoder.encode_token_weights(self.clip.tokenize(prompt))[:2]
         return context.to(self.device), None if pooled is None else pooled.to(self.device)
 
@@ -155,7 +151,7 @@ class HostModel:
         Raises:
             ValueError: the model has two text encoders, or a prompt is longer than one section or carries weights.
         """
-        encoder = self.clip.cond_stage_model
+        encoder = self._encoding.cond_stage_model
         if not hasattr(encoder, "clip"):
             raise ValueError(
                 f"Training many identities at once needs a model with one CLIP text encoder, not {self.base}."
@@ -165,9 +161,15 @@ class HostModel:
             if len(tokens) != 1 or any(weight != 1.0 for _, weight in tokens[0]):
                 raise ValueError(f"The training prompt {prompt!r} is too long or carries (weights); shorten it.")
         single = getattr(encoder, encoder.clip)
-        single.reset_clip_options()
-        single.set_clip_options({"layer": self.clip.layer_idx, "execution_device": self.clip.patcher.load_device})
+        self._set_options(single)
         return single.encode([[token for token, _ in tokens[0]] for tokens in sections])[0].to(self.device)
+
+    def _set_options(self, encoder) -> None:
+        """As the host does before it encodes; naming no layer keeps the encoder's own (SD 2.x: the last but one)."""
+        encoder.reset_clip_options()
+        if self.clip.layer_idx is not None:
+            encoder.set_clip_options({"layer": self.clip.layer_idx})
+        encoder.set_clip_options({"execution_device": self.clip.patcher.load_device})
 
     @property
     def sigmas(self) -> torch.Tensor:
@@ -227,6 +229,28 @@ def _differentiable_attention(_active, q, k, v, heads, *args, **kwargs):
     small = q.device.type == "cpu" and q.shape[1] <= BASIC_ATTENTION_TOKENS
     kernel = host_attention.attention_basic if small else host_attention.attention_pytorch
     return kernel(q, k, v, heads, *args, **kwargs)
+
+
+def _ordinary(loaded):
+    """MODEL or CLIP itself; or, if its weights are paged in and out during a forward (dynamic VRAM), an ordinary copy.
+
+    The host reads the copy from the file again and gives it the same patches (comfy/model_patcher.py, ``clone``).
+
+    Raises:
+        ValueError: its loader left the host no way to read it again.
+    """
+    if not loaded.is_dynamic():
+        return loaded
+    is_clip = hasattr(loaded, "patcher")
+    if (loaded.patcher if is_clip else loaded).cached_patcher_init is None:
+        raise ValueError(
+            f"This {'CLIP' if is_clip else 'MODEL'} came from a loader node that ComfyUI cannot repeat, so it cannot be "
+            "trained with dynamic VRAM. Use Load Checkpoint, or start ComfyUI with --disable-dynamic-vram."
+        )
+    copy = loaded.clone(disable_dynamic=True)
+    if is_clip:
+        copy.cond_stage_model = copy.patcher.model  # the host's copy of a CLIP still names the paged encoder
+    return copy
 
 
 def _own_memory(root: torch.nn.Module) -> None:

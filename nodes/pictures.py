@@ -9,6 +9,8 @@ from einops import rearrange
 from PIL import Image, ImageOps
 
 MIN_FACE_PIXELS = 48
+RESOLUTION = {"Faceworld": 128, "SD15": 512, "SD20": 768, "SDXL": 1024}
+"""Host's name of a base -> side of the square pictures it was trained on; 512 where none is listed."""
 FLAT = 2.0 / 255
 """A picture file whose values spread less than this shows nothing."""
 MASK_MARGIN = 1.6

@@ -11,6 +11,7 @@ from hyperdreambooth.lidb.value import Facts, LiDB
 from hyperdreambooth.nodes.apply_lidb import apply_lidb
 from hyperdreambooth.nodes.finetune import mask_weight, run_finetune, starting_basis
 from hyperdreambooth.nodes.host import HostModel
+from hyperdreambooth.nodes.reference_loss import ReferenceLoss
 
 PROMPT = "a photo of a [V] face"
 
@@ -66,7 +67,7 @@ def test_neutral_is_bit_identical(host, faceworld, plain):
 @torch.inference_mode()
 def test_step_zero_is_the_prediction_and_equals_the_patched_model(host, faceworld):
     model, clip, vae = faceworld
-    someone = person(model, clip)
+    someone = person(model, clip, scale=3)
     seen = HostModel(model, clip, vae)
     x0 = seen.encode_image(photo())
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
@@ -79,10 +80,15 @@ def test_step_zero_is_the_prediction_and_equals_the_patched_model(host, faceworl
     patched = HostModel(*apply_lidb(model, clip, someone, 1.0, 1.0), vae)
     with patched.training(x0.shape), torch.no_grad():
         baked = patched.denoising_loss(x0, noise, sigma, *patched.encode_prompt(PROMPT)).item()
-    assert hooked == pytest.approx(baked, rel=1e-4) and abs(hooked - neutral) > 1e-4 * neutral
-    _, losses = run_finetune(model, clip, vae, photo(), someone, FinetuneSettings(steps=1), 2, PROMPT, 0)
-    _, again = run_finetune(model, clip, vae, photo(), someone, FinetuneSettings(steps=1, space="full"), 2, PROMPT, 0)
-    assert losses[0] == pytest.approx(again[0], rel=1e-5)
+    assert abs(hooked - baked) < 0.02 * abs(hooked - neutral)
+    with seen.training((2, *x0.shape[1:])), Residuals(seen.modules) as residuals, torch.no_grad():
+        predicted = ReferenceLoss(seen, residuals, x0, PROMPT, 2, 1, 7)(0, someone.factors()).item()
+        nobody = ReferenceLoss(seen, residuals, x0, PROMPT, 2, 1, 7)(0, None).item()
+    assert abs(predicted - nobody) > 1e-4 * nobody
+    for space in ("basis", "full"):
+        settings = FinetuneSettings(steps=1, space=space, seed=7)
+        _, losses = run_finetune(model, clip, vae, photo(), someone, settings, 2, PROMPT, 0)
+        assert losses == [pytest.approx(predicted, rel=1e-6)]  # kernels may sum in another order at another rank
 
 
 @torch.inference_mode()
@@ -142,8 +148,6 @@ def test_finetune_is_seeded_learns_and_leaves_the_model_alone(host, faceworld, p
 @pytest.mark.parametrize("how", ["interrupted", "error"])
 def test_everything_is_restored_after_an_interruption_or_an_error(host, faceworld, plain, how, monkeypatch):
     model, clip, vae = faceworld
-    import comfy.utils
-
     from hyperdreambooth.nodes import reference_loss
 
     calls = []
@@ -158,12 +162,13 @@ def test_everything_is_restored_after_an_interruption_or_an_error(host, faceworl
 
     loss = reference_loss.ReferenceLoss.__call__
     monkeypatch.setattr(reference_loss.ReferenceLoss, "__call__", stop)
-    with pytest.raises((RuntimeError, host.mm.InterruptProcessingException)):
+    raised = {"interrupted": host.mm.InterruptProcessingException, "error": RuntimeError}[how]
+    with pytest.raises(raised):
         run_finetune(model, clip, vae, photo(), None, FinetuneSettings(steps=20), 2, PROMPT, 0)
     assert calls == [0, 1, 2]  # obeyed within one step
     modules = [*model.model.modules(), *clip.cond_stage_model.modules()]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
-    assert host.mm.in_training is False and comfy.utils is not None
+    assert host.mm.in_training is False
     assert torch.equal(sample(host, model, clip), plain)
 
 
@@ -184,9 +189,3 @@ def test_clear_errors(faceworld):
         run_finetune(model, clip, vae, photo(), None, FinetuneSettings(steps=1), 1, "a photo of a face", 0)
     with pytest.raises(ValueError, match="at least 48 x 48"):
         run_finetune(model, clip, vae, photo()[:, :20, :20], None, FinetuneSettings(steps=1), 1, PROMPT, 0)
-    with pytest.raises(ValueError, match="no layer"):
-        HostModel(model, clip, preset="unet128")  # noqa: B018
-        select = HostModel(model, clip)
-        from hyperdreambooth.lidb.targets import select_targets
-
-        select_targets({name.replace("attn", "x").replace("ff_", "y"): (8, 8) for name in select.table.names})

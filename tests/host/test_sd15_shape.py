@@ -7,7 +7,7 @@ import gc
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
 from hyperdreambooth.bench.sd15_shape import write_sd15_shape
 from hyperdreambooth.hypernet.checkpoint import Identity, save_hypernet
@@ -15,7 +15,6 @@ from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.file import save_lidb
 from hyperdreambooth.lidb.finetune import FinetuneSettings
-from hyperdreambooth.lidb.lora import to_lora
 from hyperdreambooth.lidb.value import LiDB
 from hyperdreambooth.nodes.apply_lidb import apply_lidb
 from hyperdreambooth.nodes.finetune import run_finetune
@@ -80,14 +79,13 @@ def test_the_whole_path_on_the_sd15_architecture(host, checkpoint, tmp_path, cap
     assert len(losses) == 40 and sharpened.rank == 2
     assert torch.equal(sample(model, clip), plain)
 
-    lora = to_lora(sharpened)
+    exported = nodes.NODE_CLASS_MAPPINGS["HDB_ExportLoRA"].execute(sharpened, "loras/sd15")
+    file = host.saved(exported.ui)[0]
+    lora = load_file(file)
     names = {k.rsplit(".", 2)[0] if "lora_" in k.rsplit(".", 2)[1] else k.rsplit(".", 1)[0] for k in lora}
-    assert len(names) == 192
-    path = host.base / "output" / "loras" / "sd15.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(lora, path)
+    assert len(names) == 192 and all(torch.equal(lora[k], v) for k, v in exported.args[0].items())
     caplog.clear()
-    loaded = nodes.LoraLoader().load_lora(model, clip, "sd15.safetensors", 1.0, 1.0)
+    loaded = nodes.LoraLoader().load_lora(model, clip, file.name, 1.0, 1.0)
     assert (len(loaded[0].patches), len(loaded[1].patcher.patches)) == (144, 48)
     assert not [r for r in caplog.records if "not loaded" in r.getMessage().lower()]
     picture = sample(*apply_lidb(model, clip, sharpened, 1.0, 1.0))

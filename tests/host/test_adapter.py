@@ -1,0 +1,106 @@
+"""The adapter on the host's own parts: every prediction type, SD 2.x's encoder layer, models that are paged in and out."""
+
+import comfy.model_patcher
+import pytest
+import torch
+
+from hyperdreambooth.lidb.residual import Residuals
+from hyperdreambooth.nodes.host import HostModel
+
+PROMPT = "a photo of a [V] face"
+
+
+def latents(seed, batch=2):
+    return torch.randn(batch, 8, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def predictions(model, x0, noise, sigma):
+    """What a faultless model of this kind would predict, from the definitions in the literature."""
+    alpha = 1 / (sigma**2 + 1) ** 0.5
+    return {"eps": noise, "v_prediction": alpha * noise - alpha * sigma * x0, "flow": noise - x0}[model]
+
+
+@pytest.mark.parametrize("kind", ["eps", "v_prediction", "flow"])
+@torch.inference_mode()
+def test_the_loss_is_the_squared_error_of_the_models_own_prediction(host, faceworld, kind):
+    """The host's UNet is made to predict the truth plus a known error, at two noise levels in one batch."""
+    model, clip, vae = faceworld
+    nodes = host.nodes.NODE_CLASS_MAPPINGS
+    if kind == "flow":
+        patched = nodes["ModelSamplingSD3"]().patch(model, shift=3.0)[0]
+    else:
+        patched = nodes["ModelSamplingDiscrete"]().patch(model, kind, False)[0]
+    seen = HostModel(patched, clip, vae)
+    x0, noise, error = latents(0), latents(1), latents(2) * torch.tensor([0.1, 0.7]).view(2, 1, 1, 1)
+    sigma = seen.sigmas[[200, 900]].clone()
+    with seen.training(x0.shape), torch.no_grad():
+        truth = predictions(kind, x0, noise, sigma.view(2, 1, 1, 1)).clone()
+        handle = model.model.diffusion_model.register_forward_hook(lambda *_: truth + error)
+        try:
+            loss = seen.denoising_loss(x0, noise, sigma, seen.encode_prompt(PROMPT)[0])
+        finally:
+            handle.remove()
+    assert torch.allclose(loss, error.pow(2).mean((1, 2, 3)), rtol=1e-3), (kind, loss)
+
+
+@torch.inference_mode()
+def test_prompts_together_use_the_encoders_own_layer(faceworld, monkeypatch):
+    """SD 2.x's encoder gives its last layer but one unless the user chose another (comfy/text_encoders/sd2_clip.py)."""
+    model, clip, _ = faceworld
+    encoder = clip.cond_stage_model
+    last = clip.encode_from_tokens(clip.tokenize(PROMPT))
+    monkeypatch.setattr(getattr(encoder, encoder.clip), "options_default", ("hidden", -2, True))
+    default = clip.encode_from_tokens(clip.tokenize(PROMPT))
+    chosen = clip.clone()
+    chosen.clip_layer(-1)
+    with HostModel(model, clip).training((1, 8, 16, 16)) as seen, torch.no_grad():
+        together, alone = seen.encode_prompts([PROMPT]), seen.encode_prompt(PROMPT)[0]
+    assert torch.allclose(together, default, atol=1e-5) and torch.allclose(alone, default, atol=1e-5)
+    assert not torch.allclose(default, last, atol=1e-2)
+    with HostModel(model, chosen).training((1, 8, 16, 16)) as seen, torch.no_grad():
+        assert torch.allclose(
+            seen.encode_prompts([PROMPT]), chosen.encode_from_tokens(clip.tokenize(PROMPT)), atol=1e-5
+        )
+
+
+class Paged(comfy.model_patcher.ModelPatcher):
+    """An ordinary patcher that says of itself what a dynamic-VRAM one says; that one itself needs an NVIDIA card."""
+
+    def is_dynamic(self):
+        return True
+
+
+@torch.inference_mode()
+def test_a_model_under_dynamic_vram_is_trained_as_an_ordinary_copy(host):
+    model, clip, vae = host.nodes.CheckpointLoaderSimple().load_checkpoint("faceworld.safetensors")[:3]
+    x0, noise, sigma = latents(0), latents(1), torch.tensor([1.0, 5.0])
+    sizes = {name: (m.in_features, m.out_features) for name, m in HostModel(model, clip).modules.items()}
+    stream = torch.Generator().manual_seed(3)
+    factors = {
+        name: (torch.randn(n, 1, generator=stream) * n**-0.5, torch.randn(1, m, generator=stream) * m**-0.5)
+        for name, (n, m) in sizes.items()
+        if "_te_" in name
+    }
+
+    def losses(seen):
+        with seen.training(x0.shape), Residuals(seen.modules) as residuals, torch.no_grad():
+            where = set(map(id, seen.modules.values()))
+            values = []
+            for residual in (None, factors):
+                residuals.set(residual)
+                one = seen.denoising_loss(x0, noise, sigma, *seen.encode_prompt(PROMPT))
+                many = seen.denoising_loss(x0, noise, sigma, seen.encode_prompts([PROMPT] * 2))
+                values.append((one, many))
+        return where, values
+
+    own, ordinary = losses(HostModel(model, clip, vae))
+    model.__class__ = clip.patcher.__class__ = Paged
+    seen = HostModel(model, clip, vae)
+    copied, paged = losses(seen)
+    assert not own & copied and set(map(id, seen.modules.values())) == own
+    for before, after in zip(ordinary, paged, strict=True):
+        assert all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
+    assert not torch.equal(paged[0][0], paged[1][0])  # the text encoder's residuals act on the copy that encodes
+    clip.patcher.cached_patcher_init = None
+    with pytest.raises(ValueError, match="This CLIP came from a loader node"), seen.training(x0.shape):
+        pass
