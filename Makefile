@@ -6,32 +6,39 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?=
+# named after the host, so that another COMFYUI_PATH has its requirements installed too
+READY := $(VENV)/ready-$(shell printf %s "$(COMFYUI_PATH)" | cksum | cut -d ' ' -f 1)
 
 .PHONY: help demo evaluate test test-browser lint clean
 
 help:
 	@sed -n '1,3p' Makefile
 
-$(VENV)/ready: pyproject.toml cli/host_install.py
+$(READY): pyproject.toml cli/host_install.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	$(BIN)/python -m hyperdreambooth doctor --install-host
+	rm -f $(VENV)/ready*
+	touch $@
+
+# what only the tests need: pytest, ruff, and libraries that draw and look at pages
+$(VENV)/dev: $(READY)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/ready
-	$(BIN)/python -m hyperdreambooth demo $(if $(IMAGE),--image $(IMAGE))
+demo: $(READY)
+	$(BIN)/python -m hyperdreambooth demo $(if $(IMAGE),--image "$(IMAGE)")
 
-evaluate: $(VENV)/ready
+evaluate: $(READY)
 	$(BIN)/python -m hyperdreambooth evaluate
 
-lint: $(VENV)/ready
+lint: $(VENV)/dev
 	$(BIN)/ruff check .
 
 test: lint
 	$(BIN)/python -m pytest -q tests/unit tests/host
 
-test-browser: $(VENV)/ready
+test-browser: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/browser
 
 clean:

@@ -4,6 +4,8 @@ import argparse
 import importlib
 import sys
 
+from .headless import NodeFailed
+
 VERBS = {
     "evaluate": "score 50 unseen people with controls and intervals",
     "demo": "run the main job on the embedded default and leave a picture sheet in output/demo",
@@ -16,7 +18,7 @@ VERBS = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one verb; wrong input ends with one sentence and exit status 2."""
+    """Run one verb; a wrong command line ends with exit status 2, wrong input with one sentence and exit status 1."""
     parser = argparse.ArgumentParser(prog="hyperdreambooth", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     argv = sys.argv[1:] if argv is None else argv
@@ -31,5 +33,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         importlib.import_module(f".{args.verb}", __name__).run(args, rest)
-    except ValueError as error:
+    except OSError as error:  # unreadable pictures too, and Pillow's UnidentifiedImageError
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"hyperdreambooth {args.verb}: {error.strerror or error}{where}")
+    except (ValueError, NodeFailed) as error:
         sys.exit(f"hyperdreambooth {args.verb}: {error}")

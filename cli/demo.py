@@ -9,50 +9,69 @@ from pathlib import Path
 from PIL import Image
 
 from .host_install import REPOSITORY
-from .people import PEOPLE
-from .scores import measure, rows, table
-from .study import EDITS, Study
+from .people import Face, choose_people, one_person, save_references
 
 OUT = REPOSITORY / "output" / "demo"
 TILE = 160
+NAMES = ("person", "person0", "person1", "person2", "person3")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="use this picture instead of the four people")
 
 
-def sheet(study: dict, people: dict[str, Path]) -> Image.Image:
+def run(args: argparse.Namespace, rest: list[str]) -> None:
+    started = time.time()
+    from .study import Study
+
+    if args.image:
+        people = {NAMES[0]: one_person(args.image.expanduser().resolve())}
+    else:
+        people = dict(zip(NAMES[1:], choose_people(None, 4)[0].values(), strict=True))
+    clear(OUT)
+    main_job(Study(OUT / "comfyui"), people, OUT, started)
+
+
+def clear(out: Path) -> None:
+    """Take away what an earlier demo made, so that files keep their names; nothing else there is touched."""
+    old = [out / "sheet.png", out / "report.json", *(out / "comfyui" / "temp").glob("ComfyUI_temp_*.png")]
+    for name in NAMES:
+        old += [out / "comfyui" / "input" / f"{name}{kind}.png" for kind in ("", "_crop")]
+        for kind in ("predicted", "finetuned", "zero_40"):
+            for folder in (out, out / "comfyui" / "output" / "lidb"):
+                old += folder.glob(f"{name}_{kind}_[0-9]*_.safetensors")
+    for path in old:
+        path.unlink(missing_ok=True)
+
+
+def main_job(study, people: dict[str, Face], out: Path, started: float) -> None:
+    """Run the study and leave sheet.png, report.json and the identity files in ``out``; print the figures."""
+    from .scores import measure, on_reference_only, rows, table
+
+    done = study.run(save_references(people, study.host.base / "input"))
+    references = {name: person.reference for name, person in people.items()}
+    others = {name: person.others for name, person in people.items()}
+    scores = rows(measure(done, references, others, study.edits, study.seeds), done["seconds"])
+    for path in done["paths"]:
+        shutil.copy(path, out / path.name)
+    sheet(done["pictures"], references).save(out / "sheet.png")
+    report = {"rows": scores, "files": done["files"], "scored_on_reference": on_reference_only(done, others)}
+    report["total_seconds"] = time.time() - started
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(table(scores))
+    for name, size in done["files"].items():
+        print(f"{name}: {size / 1000:.1f} KB")
+    print(f"Sheet: {out / 'sheet.png'}   {report['total_seconds']:.0f} seconds")
+
+
+def sheet(pictures: dict, references: dict[str, Image.Image]) -> Image.Image:
     """A row per person: reference, plain model, prediction, prediction + 40, then the edits."""
-    pictures = study["pictures"]
     rows = [
-        [Image.open(path), pictures["plain"][n][0], pictures["predicted"][n][0], *pictures["finetuned"][n]]
-        for n, path in people.items()
+        [reference, pictures["plain"][n][0], pictures["predicted"][n][0], *pictures["finetuned"][n]]
+        for n, reference in references.items()
     ]
     page = Image.new("RGB", (TILE * len(rows[0]), TILE * len(rows)))
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             page.paste(picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS), (x * TILE, y * TILE))
     return page
-
-
-def run(args: argparse.Namespace, rest: list[str]) -> None:
-    if args.image:
-        if not args.image.is_file():
-            raise ValueError(f"There is no picture at {args.image}. Give the path of a PNG or JPEG.")
-        people = {"person": args.image.resolve()}
-    else:
-        people = {f"person{i}": PEOPLE / f"{i:02d}_reference.png" for i in range(4)}
-    started = time.time()
-    OUT.mkdir(parents=True, exist_ok=True)
-    study = Study(OUT / "comfyui").run(people)
-    references = {name: Image.open(path) for name, path in people.items()}
-    others = {} if args.image else {n: Image.open(str(p).replace("_reference", "_photo1")) for n, p in people.items()}
-    scores = rows(measure(study, references, others, EDITS, seeds=1), study["seconds"])
-    for name in study["files"]:
-        shutil.copy(OUT / "comfyui" / "output" / "lidb" / name, OUT / name)
-    sheet(study, people).save(OUT / "sheet.png")
-    (OUT / "report.json").write_text(json.dumps({"rows": scores, "files": study["files"]}, indent=1) + "\n")
-    print(table(scores))
-    for name, size in study["files"].items():
-        print(f"{name}: {size / 1000:.1f} KB")
-    print(f"Sheet: {OUT / 'sheet.png'}   {time.time() - started:.0f} seconds")

@@ -54,11 +54,15 @@ def examine() -> dict[str, dict[str, str]]:
     trouble += [f"ComfyUI {version}"] * ("too old" in version)
     trouble += [] if torch_works else ["torch cannot be imported"]
     has = lambda name: versions[name] != "not installed"  # noqa: E731
+    if trouble:
+        training = "no: the main job must run first"
+    elif has("accelerate") and has("tensorboard"):
+        training = "yes: precompute, train, basis"
+    else:
+        training = "no: run pip install -e '.[train]' in this extension's folder"
     facts["works"] = {
         "main job": f"no: {'; '.join(trouble)}" if trouble else "yes: predict, finetune, apply, save, export",
-        "training": "yes: precompute, train, basis"
-        if has("accelerate") and has("tensorboard") and not trouble
-        else "no: pip install 'hyperdreambooth[train]'",
+        "training": training,
         "drawing faces": "yes: faceworld render" if has("skia-python") else "no: faceworld render needs skia-python",
         "models": "Stable Diffusion 1.x (192 layers tested in shape); 2.x and XL by the same rule, untested",
         "training on XL": "no: many people at once need a model with one text encoder",

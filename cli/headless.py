@@ -40,6 +40,15 @@ class _Server:
         self.events.append((event, data))
 
 
+def link_extension(base: Path) -> None:
+    """Link this repository into custom_nodes, also if an older link leads elsewhere; other processes may do the same."""
+    link = base / "custom_nodes" / "ComfyUI-HyperDreamBooth"
+    if link.resolve() != REPOSITORY:
+        own = base / f".link-{uuid.uuid4()}"  # not in custom_nodes, where a booting host would load it
+        own.symlink_to(REPOSITORY, target_is_directory=True)
+        own.replace(link)
+
+
 class HeadlessHost:
     """Boot once per process.
 
@@ -51,9 +60,7 @@ class HeadlessHost:
         self.base = Path(base).resolve()
         for folder in ("custom_nodes", "models/checkpoints", "models/loras", "input", "output", "temp", "user"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
-        link = self.base / "custom_nodes" / "ComfyUI-HyperDreamBooth"
-        if not link.is_symlink():
-            link.symlink_to(REPOSITORY, target_is_directory=True)
+        link_extension(self.base)
         host = str(find_host())
         sys.path.insert(0, host)
         os.chdir(host)
@@ -90,6 +97,7 @@ class HeadlessHost:
             get_progress_state().update_progress(node_id or (context and context.node_id), value, total, preview)
 
         comfy.utils.set_progress_bar_global_hook(progress)
+        comfy.utils.set_progress_bar_enabled(False)  # no terminal bar per sampling; whoever runs many graphs shows one
         cache = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
         self.executor = execution.PromptExecutor(self.server, cache_type=execution.CacheType.CLASSIC, cache_args=cache)
         self._execution, self.nodes, self.mm = execution, nodes, mm
@@ -104,12 +112,25 @@ class HeadlessHost:
                 f"There is no {name!r} in the folder {folder}; there are {', '.join(there) or 'no files'}."
             )
 
+    def model_file(self, folder: str, name: str) -> Path:
+        """Where a listed file of a model folder lies."""
+        import folder_paths
+
+        return Path(folder_paths.get_full_path_or_raise(folder, name))
+
     def base_of(self, checkpoint: str) -> str:
-        """The host's name for a checkpoint's architecture, e.g. ``SD15``."""
+        """The host's name for a checkpoint's architecture, e.g. ``SD15``.
+
+        Raises:
+            NodeFailed: the host cannot load it.
+        """
         import torch
 
-        with torch.inference_mode():
-            model = self.nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint)[0]
+        try:
+            with torch.inference_mode():
+                model = self.nodes.CheckpointLoaderSimple().load_checkpoint(checkpoint)[0]
+        except RuntimeError as error:
+            raise NodeFailed(f"ComfyUI cannot load {checkpoint}: {error}") from error
         return type(model.model.model_config).__name__
 
     def object_info(self) -> dict:

@@ -46,7 +46,12 @@ def find_host() -> Path:
 
 
 def _pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments], check=True)
+    """Run pip in this environment; raise ValueError if it failed (it has said why)."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    if status := subprocess.run(command).returncode:
+        raise ValueError(
+            f"pip {arguments[0]} failed with status {status}; see its message above, mend it, and try again."
+        )
 
 
 def install_host() -> Path:

@@ -1,6 +1,7 @@
 """Whom to evaluate: the committed test people, or a user's folder."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ PEOPLE = REPOSITORY / "faceworld" / "people"
 
 @dataclass(frozen=True)
 class Face:
-    """``reference`` is the cropped picture that is handed in, ``other`` another photo of the person, if there is one."""
+    """``reference`` is the cropped picture that is handed in, ``others`` further photos of the person, if there are any."""
 
     reference: Image.Image
-    other: Image.Image | None
+    others: Sequence[Image.Image]
 
 
 def choose_people(images: Path | None, count: int | None) -> tuple[dict[str, Face], list[dict[str, str]]]:
@@ -26,12 +27,8 @@ def choose_people(images: Path | None, count: int | None) -> tuple[dict[str, Fac
         ValueError: no usable picture.
     """
     if images is None:
-        numbers = sorted(int(p.name.split("_")[0]) for p in PEOPLE.glob("*_reference.png"))[:count]
         return {
-            f"person{i:02d}": Face(
-                Image.open(PEOPLE / f"{i:02d}_reference.png"), Image.open(PEOPLE / f"{i:02d}_photo1.png")
-            )
-            for i in numbers
+            f"person{path.name[:2]}": _committed(path) for path in sorted(PEOPLE.glob("*_reference.png"))[:count]
         }, []
     from ..hypernet.picture_folder import find_people, is_reference, mask_of
     from ..nodes.pictures import read_square, to_pil
@@ -40,18 +37,52 @@ def choose_people(images: Path | None, count: int | None) -> tuple[dict[str, Fac
     for person in find_people(images):
         found = []
         for picture in [p for p in person.pictures if is_reference(p)] or person.pictures:
-            if len(found) == 2:
-                break
             try:
                 found.append(to_pil(read_square(picture, mask_of(picture))[0]))
             except (ValueError, OSError) as error:
                 skipped.append({"picture": person.label(picture), "reason": str(error)})
         if found:
-            name = re.sub(r"[^\w-]+", "_", person.name)
-            name = name if name not in faces else f"{name}_{len(faces)}"
-            faces[name] = Face(found[0], found[1] if len(found) == 2 else None)
+            name = plain = re.sub(r"[^\w-]+", "_", person.name)
+            while name in faces:
+                name = f"{plain}_{int(name.removeprefix(plain).strip('_') or 1) + 1}"
+            faces[name] = Face(found[0], found[1:])
         if count and len(faces) == count:
             break
     if not faces:
-        raise ValueError(f"None of the pictures in {images} can be used; the first: {skipped[0]}. Give other pictures.")
+        first = f"{skipped[0]['picture']}: {skipped[0]['reason']}"
+        raise ValueError(f"None of the pictures in {images} can be used ({first}). Give other pictures.")
     return faces, skipped
+
+
+def one_person(picture: Path) -> Face:
+    """A person of whom there is one picture only, cut square as *Predict LiDB* does.
+
+    Raises:
+        ValueError: there is no such picture, or it is unreadable, too small or shows nothing.
+    """
+    from ..nodes.pictures import read_square, to_pil
+
+    if not picture.is_file():
+        raise ValueError(f"There is no picture at {picture}. Give the path of a PNG or JPEG.")
+    try:
+        return Face(to_pil(read_square(picture)[0]), ())
+    except ValueError as error:
+        raise ValueError(f"{picture} cannot be used: {str(error).rstrip('.')}. Give another PNG or JPEG.") from error
+
+
+def save_references(people: dict[str, Face], folder: Path) -> dict[str, Path]:
+    """Write the pictures to hand in as NAME_crop.png; name -> file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}_crop.png" for name in people}
+    for name, path in paths.items():
+        people[name].reference.save(path)
+    return paths
+
+
+def _committed(reference: Path) -> Face:
+    number = reference.name.split("_")[0]
+    return Face(*_read(reference), _read(*sorted(PEOPLE.glob(f"{number}_photo*.png"))))
+
+
+def _read(*paths: Path) -> list[Image.Image]:
+    return [Image.open(path).convert("RGB") for path in paths]

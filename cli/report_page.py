@@ -7,6 +7,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from .scores import comparison
+
 MEANING = {
     "plain": "the model without any identity: the floor",
     "wrong_person": "the prediction made for somebody else",
@@ -14,8 +16,21 @@ MEANING = {
     "predicted": "one forward pass of the HyperNet",
     "finetuned": "the prediction and 40 iterations",
     "zero_40": "40 iterations without HyperNet",
-    "ceiling": "another photo of the same person",
+    "ceiling": "the reference photo itself, against the person's other photos",
 }
+FACTS = (
+    "checkpoint",
+    "checkpoint_sha256",
+    "base",
+    "hypernet",
+    "hypernet_sha256",
+    "people",
+    "seeds",
+    "finetune_steps",
+    "finetune_learning_rate",
+    "zero_learning_rate",
+    "hardware",
+)
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c1e21;--dim:#667;--line:#d8dce3;--paper:#fff;--mark:#2563c9;--tint:#eef3fb}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e8ec;--dim:#99a;--line:#3a3f48;--paper:#16181c;--mark:#7fb0ff;--tint:#20262f}}
@@ -50,10 +65,12 @@ def page(result: dict, values: dict, pictures: dict, references: dict[str, Image
     if result["skipped"]:
         items = "".join(f"<li>{escape(s['picture'])}: {escape(s['reason'])}</li>" for s in result["skipped"])
         parts += ["<h2>Skipped pictures</h2>", f"<ul>{items}</ul>"]
-    shown = {k: result[k] for k in ("checkpoint", "base", "hypernet", "people", "seeds", "hardware")}
+    shown = {k: result[k] for k in FACTS if result.get(k) is not None}
     sizes = sorted(result["files"].values())
     shown["identity files"] = f"{sizes[0] / 1000:.1f} to {sizes[-1] / 1000:.1f} KB" if sizes else "none"
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in shown.items())
+    if alone := result.get("scored_on_reference"):
+        facts += f"<dt>without another photo</dt><dd>{escape(', '.join(alone))}</dd>"
     parts += ["<h2>Facts</h2>", f"<dl>{facts}</dl>"]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
     title = f"<title>Evaluation of {escape(str(result['hypernet']))}</title>"
@@ -73,7 +90,7 @@ def _headline(result: dict) -> str:
     )
     if "ceiling" in by:
         text += (
-            f"; another photo of the same person scores {by['ceiling']['identity']:.2f}. That is "
+            f"; the reference photo scores {by['ceiling']['identity']:.2f} against the same person's other photos. That is "
             f"{100 * by['predicted']['share']:.0f} % and {100 * by['finetuned']['share']:.0f} % of the way"
         )
     return text + "."
@@ -86,16 +103,21 @@ def _table(rows: list[dict]) -> str:
         inside = "" if r["prompt"] is None else f"<small>{r['prompt_low']:.2f} to {r['prompt_high']:.2f}</small>"
         share = f"{100 * r['share']:.0f} %" if "share" in r else ""
         seconds = f"{r['seconds']:.1f}" if r["seconds"] else ""
+        edits = ""
+        if r["edit_identity"] is not None:
+            edits = f"{r['edit_identity']:.2f}<small>{r['edit_low']:.2f} to {r['edit_high']:.2f}</small>"
         main = ' class="main"' if r["stage"] in ("predicted", "finetuned") else ""
         lines.append(
             f"<tr{main}><td>{escape(r['stage'])}<small>{MEANING.get(r['stage'], '')}</small></td>"
             f"<td>{r['identity']:.2f}<small>{r['low']:.2f} to {r['high']:.2f}</small></td><td>{share}</td>"
-            f"<td>{prompt}{inside}</td><td>{seconds}</td></tr>"
+            f"<td>{edits}</td><td>{prompt}{inside}</td><td>{seconds}</td></tr>"
         )
-    head = "<tr><th>stage</th><th>identity</th><th>floor to ceiling</th><th>prompt</th><th>seconds</th></tr>"
+    head = "<tr><th>stage</th><th>identity</th><th>floor to ceiling</th><th>identity of the edits</th><th>prompt</th><th>seconds</th></tr>"
     note = (
-        "<p>Identity and prompt are the measures of this extension's drawn world, not of photographs. Small print: 95 % bootstrap "
-        "interval over people.</p>"
+        f"<p>{escape(comparison(rows))} The edits are compared with the same photos; since they are drawn in other styles, even a "
+        "perfect edit scores lower than a photo. Identity and prompt are the measures of this extension's drawn world, not of "
+        "photographs. Seconds: to make the identity (for plain: to sample its pictures). Small print: 95 % bootstrap interval "
+        "over people.</p>"
     )
     return f'<div class="scroll"><table>{head}{"".join(lines)}</table></div>{note}'
 
@@ -146,7 +168,9 @@ def _scatter(rows: list[dict]) -> str:
 def _paired(result: dict) -> str:
     lines = []
     for what, kinds in result["paired"].items():
-        told = (f"{kind} {m:+.2f} ({low:+.2f} to {high:+.2f})" for kind, (m, low, high) in kinds.items())
+        told = (
+            f"{kind.replace('_', ' ')} {m:+.2f} ({low:+.2f} to {high:+.2f})" for kind, (m, low, high) in kinds.items()
+        )
         lines.append(f"<p>{escape(what)}, person by person: {', '.join(told)}.</p>")
     return "".join(lines)
 

@@ -5,20 +5,25 @@ Everything runs through the shipped workflow 02 in the real executor; pictures t
 """
 
 import copy
+import hashlib
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
+from ..hypernet.checkpoint import load_hypernet
 from ..lidb.file import load_lidb, save_lidb
 from ..lidb.value import LiDB
 from .headless import HeadlessHost
 from .host_install import REPOSITORY
-from .precompute import RESOLUTION
+from ..nodes.pictures import RESOLUTION
 from .workflow import load_workflow, to_api
 
+WORKFLOW = "02_predict_and_finetune.json"
+MEAN = "mean_prediction.safetensors"
 PHOTO = "a photo of a [V] face"
 EDITS = {
     "a pencil sketch of a [V] face": {"style": "pencil sketch"},
@@ -41,19 +46,25 @@ class Study:
     """One booted host and the workflow's graph for one person at a time.
 
     Args:
-        base: ComfyUI base directory to work in.
+        base: ComfyUI base directory to work in, or a host that has booted.
         seeds: sampling seeds per prompt of the plain photo.
         checkpoint, hypernet: file names in the host's model folders; the workflow's own if None.
+        edits: prompt -> the attributes it names.
 
     Raises:
-        ValueError: no such file there.
+        ValueError: no such file there, or the HyperNet was trained for another base model.
     """
 
-    def __init__(self, base: Path, seeds: int = 1, checkpoint: str | None = None, hypernet: str | None = None):
-        self.host, self.seeds = HeadlessHost(base), seeds
-        self.graph = to_api(
-            load_workflow(REPOSITORY / "workflows" / "02_predict_and_finetune.json"), self.host.object_info()
-        )
+    def __init__(
+        self,
+        base: Path | HeadlessHost,
+        seeds: int = 1,
+        checkpoint: str | None = None,
+        hypernet: str | None = None,
+        edits: dict[str, dict[str, str]] = EDITS,
+    ):
+        self.host, self.seeds, self.edits = base if isinstance(base, HeadlessHost) else HeadlessHost(base), seeds, edits
+        self.graph = to_api(load_workflow(REPOSITORY / "workflows" / WORKFLOW), self.host.object_info())
         ids = {node["class_type"]: key for key, node in self.graph.items()}
         self.checkpoint, self.predict, self.finetune = (
             ids[t] for t in ("CheckpointLoaderSimple", "HDB_PredictLiDB", "HDB_RankRelaxedFinetune")
@@ -69,7 +80,14 @@ class Study:
             "checkpoint": self.graph[self.checkpoint]["inputs"]["ckpt_name"],
             "hypernet": self.graph[ids["HDB_LoadHyperNet"]]["inputs"]["hypernet_name"],
         }
+        self.files = {kind: self.host.model_file(f"{kind}s", name) for kind, name in self.names.items()}
+        trained_for = load_hypernet(self.files["hypernet"])[1].base
         self.base_model = self.host.base_of(self.names["checkpoint"])
+        if trained_for != self.base_model:
+            raise ValueError(
+                f"{self.names['hypernet']} predicts people for {trained_for}, but {self.names['checkpoint']} is "
+                f"{self.base_model}. Choose a checkpoint that the HyperNet was trained for (--checkpoint), or another HyperNet."
+            )
         self.side = RESOLUTION.get(self.base_model, 512)
         self.sampler = next(node["inputs"] for node in self.graph.values() if node["class_type"] == "KSampler")
         applied = {n["inputs"]["lidb"][0]: k for k, n in self.graph.items() if n["class_type"] == "HDB_ApplyLiDB"}
@@ -140,61 +158,122 @@ class Study:
         }
         return [f"apply_{key}", 0], [f"apply_{key}", 1]
 
-    def run(self, people: dict[str, Path], with_zero: bool = False, zero_learning_rate: float | None = None) -> dict:
-        """Everything for everybody; ``zero_learning_rate`` is for the finetune without HyperNet, if another is better.
+    def settings(self, with_zero: bool, zero_learning_rate: float | None) -> dict:
+        """Everything that decides a person's pictures, except the person: names, digests, seeds, rates, code."""
+        own = lambda inputs: {k: v for k, v in inputs.items() if not isinstance(v, list)}  # noqa: E731  no links
+        finetune = own(self.graph[self.finetune]["inputs"])
+        sources = [p for room in ("lidb", "hypernet", "nodes") for p in (REPOSITORY / room).glob("*.py")]
+        sources += [Path(__file__), REPOSITORY / "faceworld" / "family.py", REPOSITORY / "workflows" / WORKFLOW]
+        return {
+            **self.names,
+            **{f"{kind}_sha256": digest(path) for kind, path in self.files.items()},
+            "seeds": self.seeds,
+            "finetune": finetune,
+            "zero_learning_rate": (zero_learning_rate or finetune["learning_rate"]) if with_zero else None,
+            "sampler": own(self.sampler),
+            "prompts": list(self.edits),
+            "code": digest(*sorted(sources)),
+        }
+
+    def person(
+        self, number: int, name: str, reference: Path, with_zero: bool, zero_learning_rate: float | None
+    ) -> dict:
+        """All stages of one person but the mean: ``pictures[stage]``, ``seconds[stage]``, ``files`` (predicted, finetuned)."""
+        prompts, seed = [PHOTO] * self.seeds + list(self.edits), 1000 * number + 1
+        pictures, seconds, files = {}, {}, []
+        graph = {self.checkpoint: self.graph[self.checkpoint]}
+        pictures["plain"], seconds["plain"] = self.stage(graph, "plain", self.sources["plain"], prompts, seed)
+        for kind in ("predicted", "finetuned", "zero_40"):  # an earlier run's, which would push our numbers up
+            for old in (self.host.base / "output" / "lidb").glob(
+                f"{name}_{kind}_[0-9][0-9][0-9][0-9][0-9]_.safetensors"
+            ):
+                old.unlink()
+        graph = self.setup_graph(reference, name)
+        del graph[self.save]  # first the prediction alone, so that its time is its own
+        started = time.time()
+        files.append(self.host.saved(self.host.run(graph)["save_predicted"])[0])
+        seconds["predicted"] = time.time() - started
+        pictures["predicted"], _ = self.stage(graph, "predicted", self.sources["predicted"], prompts, seed)
+        graph = self.setup_graph(reference, name)
+        started = time.time()
+        files.append(self.host.saved(self.host.run(graph)[self.save])[0])
+        seconds["finetuned"] = time.time() - started
+        pictures["finetuned"], _ = self.stage(graph, "finetuned", self.sources["finetuned"], prompts, seed)
+        if with_zero:
+            graph = self.setup_graph(reference, name)
+            del graph["save_predicted"], graph[self.finetune]["inputs"]["lidb"]
+            graph[self.save]["inputs"]["filename_prefix"] = f"lidb/{name}_zero_40"
+            if zero_learning_rate:
+                graph[self.finetune]["inputs"]["learning_rate"] = zero_learning_rate
+            started = time.time()
+            self.host.run(graph)
+            seconds["zero_40"] = time.time() - started
+            pictures["zero_40"], _ = self.stage(graph, "zero_40", self.sources["finetuned"], prompts, seed)
+        return {"pictures": pictures, "seconds": seconds, "files": files}
+
+    def mean_pictures(self, predictions: list[LiDB], people: list[str]) -> dict[str, list[Image.Image]]:
+        """Everybody's pictures with the average of all predictions."""
+        prompts, first = [PHOTO] * self.seeds + list(self.edits), predictions[0]
+        folder = self.host.base / "output" / "lidb"
+        folder.mkdir(parents=True, exist_ok=True)
+        mean = torch.stack([p.vector() for p in predictions]).mean(0)
+        save_lidb(folder / MEAN, LiDB.from_vector(first.table, first.basis, mean, first.facts))
+        pictures = {}
+        for number, name in enumerate(tqdm(people, "mean prediction", unit="person", disable=None)):
+            graph = {self.checkpoint: self.graph[self.checkpoint]}
+            source = self.lidb_source(graph, "mean", MEAN)
+            pictures[name], _ = self.stage(graph, "mean", source, prompts, 1000 * number + 1)
+        return pictures
+
+    def run(
+        self,
+        people: dict[str, Path],
+        with_zero: bool = False,
+        zero_learning_rate: float | None = None,
+        finished=None,
+    ) -> dict:
+        """Everything for everybody.
+
+        Args:
+            zero_learning_rate: of the finetune without HyperNet, if another is better for it.
+            finished: keeps finished people (``evaluate.Finished``), so that an interrupted run goes on where it stopped.
 
         Returns:
-            ``pictures[stage][person] -> [photo * seeds, *edits]``, ``seconds[stage]`` (mean per person), ``files``.
+            ``pictures[stage][person] -> [photo * seeds, *edits]``, ``seconds[stage]`` (mean per person), ``files`` (name ->
+            bytes) and ``paths`` of the identity files. The stage ``mean`` is there for two people or more.
         """
         from ..nodes.learned import find_learned_basis  # knows the host's folders, so only once it has booted
 
-        prompts = [PHOTO] * self.seeds + list(EDITS)
-        pictures, seconds, files, predictions = {}, {}, {}, []
-        for number, (name, reference) in enumerate(people.items()):
-            print(f"  {name}", flush=True)
-            seed = 1000 * number + 1
-            graph = {self.checkpoint: self.graph[self.checkpoint]}
-            pictures.setdefault("plain", {})[name], spent = self.stage(
-                graph, "plain", self.sources["plain"], prompts, seed
-            )
-            seconds.setdefault("plain", []).append(spent)
-            graph = self.setup_graph(reference, name)
-            del graph[self.save]  # first the prediction alone, so that its time is its own
-            started = time.time()
-            outputs = self.host.run(graph)
-            path = self.host.saved(outputs["save_predicted"])[0]
-            predictions.append(load_lidb(path, find_learned_basis))
-            files[path.name] = path.stat().st_size
-            got, spent = self.stage(graph, "predicted", self.sources["predicted"], prompts, seed)
-            pictures.setdefault("predicted", {})[name] = got
-            seconds.setdefault("predicted", []).append(time.time() - started - spent)
-            graph = self.setup_graph(reference, name)
-            started = time.time()
-            path = self.host.saved(self.host.run(graph)[self.save])[0]
-            seconds.setdefault("finetuned", []).append(time.time() - started)
-            files[path.name] = path.stat().st_size
-            pictures.setdefault("finetuned", {})[name], _ = self.stage(
-                graph, "finetuned", self.sources["finetuned"], prompts, seed
-            )
-            if with_zero:
-                graph = self.setup_graph(reference, name)
-                del graph[self.finetune]["inputs"]["lidb"]
-                if zero_learning_rate:
-                    graph[self.finetune]["inputs"]["learning_rate"] = zero_learning_rate
-                started = time.time()
-                self.host.run(graph)
-                seconds.setdefault("zero_40", []).append(time.time() - started)
-                pictures.setdefault("zero_40", {})[name], _ = self.stage(
-                    graph, "zero_40", self.sources["finetuned"], prompts, seed
-                )
-        mean = torch.stack([p.vector() for p in predictions]).mean(0)
-        folder = self.host.base / "output" / "lidb"
-        save_lidb(
-            folder / "mean_prediction.safetensors",
-            LiDB.from_vector(predictions[0].table, predictions[0].basis, mean, predictions[0].facts),
-        )
-        for number, name in enumerate(people):
-            graph = {self.checkpoint: self.graph[self.checkpoint]}
-            source = self.lidb_source(graph, "mean", "mean_prediction.safetensors")
-            pictures.setdefault("mean", {})[name], _ = self.stage(graph, "mean", source, prompts, 1000 * number + 1)
-        return {"pictures": pictures, "seconds": {k: float(np.mean(v)) for k, v in seconds.items()}, "files": files}
+        done = {}
+        bar = tqdm(people.items(), "people", unit="person", disable=None)  # None: only on a terminal
+        for number, (name, reference) in enumerate(bar):
+            one = finished.load(number, name, reference) if finished else None
+            if bar.disable:
+                print(f"  {name}{' (finished before)' if one else ''}", flush=True)
+            if one is None:
+                one = self.person(number, name, reference, with_zero, zero_learning_rate)
+                one = finished.store(number, name, reference, one) if finished else one
+            done[name] = one
+        everybody = list(done.values())
+        pictures = {stage: {n: one["pictures"][stage] for n, one in done.items()} for stage in everybody[0]["pictures"]}
+        if len(people) > 1:
+            predictions = [load_lidb(one["files"][0], find_learned_basis) for one in everybody]
+            pictures["mean"] = self.mean_pictures(predictions, list(people))
+        paths = [path for one in everybody for path in one["files"]]
+        seconds = {k: float(np.mean([one["seconds"][k] for one in everybody])) for k in everybody[0]["seconds"]}
+        return {
+            "pictures": pictures,
+            "seconds": seconds,
+            "files": {path.name: path.stat().st_size for path in paths},
+            "paths": paths,
+        }
+
+
+def digest(*paths: Path) -> str:
+    """sha256 over the bytes of files, in this order."""
+    sha = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                sha.update(block)
+    return sha.hexdigest()
