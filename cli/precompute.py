@@ -6,16 +6,17 @@ One sub-folder per person with several pictures, or one picture file per person.
 caption, with the trigger phrase) and NAME.mask.png (white on the face). Pictures named edit* are learnt from but never
 used as a reference. Broken pictures are listed in OUT/report.json with the reason and skipped.
 
-Interrupt it whenever you like: the same command goes on where it was, and later also with people who came since. Under
-`accelerate launch`, or with --part 2/8 on several machines sharing OUT, the batches are divided.
+Interrupt it whenever you like: the same command goes on where it was, and later also with people who came since, or
+with a larger --fit. Under `accelerate launch`, or with --part 2/8 on several machines sharing OUT, the batches are divided.
 """
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
-RESOLUTION = {"Faceworld": 128, "SD15": 512, "SD20": 768}
+TOGETHER = {"Faceworld": 32}  # one sample of SD 1.5 at 512 px takes some 2 GB under training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of faces")
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared people")
     parser.add_argument("--fit", type=int, help="fit a LiDB for the first N people only (default: all; 0: for none)")
-    parser.add_argument("--batch", type=int, default=32, help="people who share a forward, and a shard")
+    parser.add_argument("--batch", type=int, default=32, help="people who share a shard file")
+    parser.add_argument(
+        "--together", type=int, help="people fitted in one forward, a matter of memory alone (default 4; faceworld 32)"
+    )
     parser.add_argument("--steps", type=int, default=60, help="optimiser steps per person")
     parser.add_argument("--samples", type=int, default=2, help="noisy pictures per person and step")
     parser.add_argument("--lr", type=float, default=2e-2, help="Adam's learning rate on the LiDB's numbers")
@@ -48,6 +52,10 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     part, parts = _part(args.part)
     if args.trigger not in args.prompt:
         raise ValueError(f"The prompt {args.prompt!r} lacks the trigger phrase {args.trigger!r}. Put it in.")
+    for name in ("batch", "together", "fit"):
+        least, given = int(name != "fit"), getattr(args, name)
+        if given is not None and given < least:
+            raise ValueError(f"--{name} is a number of people, at least {least}, not {given}.")
     people = {person.name: person for person in find_people(args.images)}
     from .headless import HeadlessHost, pick_device
     from .host_install import REPOSITORY
@@ -59,19 +67,21 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     preparation = Preparation(args)
     from tqdm import tqdm
 
-    from ..hypernet.shards import open_plan, shard_path, write_report, write_shard
+    from ..hypernet.shards import count_shard, open_plan, read_shard, write_report, write_shard
 
     batches = open_plan(args.out, preparation.settings, list(people), args.batch)
-    fit = len(people) if args.fit is None else args.fit
+    fit = sys.maxsize if args.fit is None else args.fit
     first, started, fitted = 0, time.time(), 0
     bar = tqdm(total=sum(map(len, batches)), unit="people", disable=None)  # None: only on a terminal
     for number, names in enumerate(batches):
-        here = number % parts == part and not shard_path(args.out, number).is_file()
-        if here:
-            known = [people[name] for name in names if name in people]
-            shard = preparation.shard(known, max(0, min(len(known), fit - first)), first, bar)
+        there = count_shard(args.out, number)
+        lacking = there and min(there[0], fit - first) > there[1]  # fewer were asked for then
+        if number % parts == part and (there is None or lacking):
+            shard = read_shard(args.out, number) if there else preparation.read(people[n] for n in names if n in people)
+            before = len(shard.loss)
+            preparation.fit_more(shard, fit - first, first, bar)
             write_shard(args.out, number, shard)
-            fitted += len(shard.loss)
+            fitted += len(shard.loss) - before
             rate = 60 * fitted / (time.time() - started)
             loss = f", final loss {shard.loss.mean():.4f}" if len(shard.loss) else ""
             speed = f", {rate:.1f} people fitted a minute" if fitted else ""

@@ -1,6 +1,7 @@
 """From picture files to shards: reading, cropping and encoding with the host's VAE, fitting through its UNet."""
 
 import argparse
+from collections.abc import Iterable
 
 import comfy.sd
 import folder_paths
@@ -12,15 +13,15 @@ from ..hypernet.shards import Shard
 from ..lidb.basis import Basis
 from ..lidb.basis_form import describe
 from ..nodes.host import HostModel
-from ..nodes.pictures import read_square, resize
-from .precompute import RESOLUTION
+from ..nodes.pictures import RESOLUTION, read_square, resize
+from .precompute import TOGETHER
 
 
 class Preparation:
     """A loaded checkpoint that turns people into shards.
 
     Raises:
-        ValueError: no such checkpoint, or a basis that does not fit it.
+        ValueError: no such checkpoint, a basis that does not fit it, or a prompt that cannot be trained on.
     """
 
     def __init__(self, args: argparse.Namespace):
@@ -31,8 +32,13 @@ class Preparation:
         self.basis.check_fits(self.host.table)
         self.fit = FitSettings(args.steps, args.lr, args.samples, seed=args.seed, own_start=args.own_start)
         self.prompt, self.trigger = args.prompt, args.trigger
+        try:
+            self._check_tokens(self.prompt)
+        except ValueError as error:
+            raise ValueError(f"Of --prompt {self.prompt!r}: {error}.") from None
         self.resolution = args.resolution or RESOLUTION.get(self.host.base, 512)
         self.face_size = args.face_size or (128 if self.host.base == "Faceworld" else 224)
+        self.together = args.together or TOGETHER.get(self.host.base, 4)
 
     @property
     def settings(self) -> dict:
@@ -48,51 +54,74 @@ class Preparation:
             "fit": vars(self.fit),
         }
 
-    def shard(self, people: list[Person], fit: int, first: int, bar) -> Shard:
-        """Read everybody's pictures; fit a LiDB for the first ``fit`` of those with a picture left; ``bar`` (tqdm) shows the steps."""
+    def _check_tokens(self, caption: str) -> None:
+        """Raise ValueError, to be read after the name of a picture, for what many people in one forward cannot have."""
+        for sections in self.host.clip.tokenize(caption).values():
+            if len(sections) != 1:
+                raise ValueError("its caption is longer than the 75 tokens of one section; shorten it")
+            if any(weight != 1.0 for _, weight, *_ in sections[0]):
+                raise ValueError("its caption carries (weights), which cannot be trained on; write \\( for a bracket")
+
+    def read(self, people: Iterable[Person]) -> Shard:
+        """Everybody's pictures, with nobody fitted; what is broken is listed, and who has nothing left is left out."""
         names, captions, owner, reference, faces, latents, skipped = [], [], [], [], [], [], []
         for person in people:
             kept = 0
             for picture in person.pictures:
                 try:
                     caption = caption_of(picture, self.prompt, self.trigger)
+                    self._check_tokens(caption)
                     face = read_square(picture, mask_of(picture))
-                except (ValueError, OSError) as error:
+                    small, large = (resize(face, side, side) for side in (self.face_size, self.resolution))
+                    with torch.inference_mode():
+                        latent = self.host.encode_image(large).half().cpu()
+                    if not torch.isfinite(latent).all():
+                        raise ValueError("the autoencoder makes numbers of it that are not finite")
+                except (ValueError, OSError, SyntaxError) as error:  # SyntaxError is Pillow's, for a broken PNG mask
                     skipped.append((person.label(picture), str(error)))
                     continue
-                small, large = (resize(face, side, side) for side in (self.face_size, self.resolution))
                 faces.append((small[0] * 255 + 0.5).to(torch.uint8))
-                with torch.inference_mode():
-                    latents.append(self.host.encode_image(large).half().cpu())
+                latents.append(latent)
                 captions.append(caption)
                 owner.append(len(names))
                 reference.append(is_reference(picture))
                 kept += 1
             if kept:
                 names.append(person.name)
-        L, numbers = len(self.host.table), self.basis.a + self.basis.b
-        shard = Shard(
+        return Shard(
             names,
             captions,
             torch.stack(faces) if faces else torch.zeros(0, self.face_size, self.face_size, 3, dtype=torch.uint8),
             torch.cat(latents) if latents else torch.zeros(0, 1, 1, 1, dtype=torch.float16),
             torch.tensor(owner, dtype=torch.int32),
             torch.tensor(reference, dtype=torch.uint8),
-            torch.zeros(0, L, numbers),
+            torch.zeros(0, len(self.host.table), self.basis.a + self.basis.b),
             torch.zeros(0),
             skipped,
         )
-        fit = min(fit, len(names))
-        if fit:
-            of = [[i for i, o in enumerate(owner) if o == p] for p in range(fit)]
-            texts = [[captions[i] for i in rows] for rows in of]
+
+    def fit_more(self, shard: Shard, fit: int, first: int, bar) -> None:
+        """Fit LiDBs until the first ``fit`` people of a shard have one, ``together`` at a time; ``bar`` (tqdm) shows it.
+
+        Raises:
+            ValueError: a fit came out without finite numbers.
+        """
+        while (begin := len(shard.loss)) < min(fit, len(shard.names)):
+            end = min(begin + self.together, fit, len(shard.names))
+            of = [(shard.owner == p).nonzero().flatten().tolist() for p in range(begin, end)]
+            texts = [[shard.captions[i] for i in rows] for rows in of]
 
             def show(step: int, loss: float) -> None:
                 bar.set_postfix_str(f"fitting step {step} of {self.fit.steps}, loss {loss:.4f}")
 
-            shape = (fit * self.fit.samples, *shard.latents.shape[1:])
+            shape = ((end - begin) * self.fit.samples, *shard.latents.shape[1:])
             with self.host.training(shape):
-                shard.theta, shard.loss = fit_people(
-                    self.host, self.basis, [shard.latents[rows] for rows in of], texts, self.fit, show, first
+                latents = [shard.latents[rows] for rows in of]
+                theta, loss = fit_people(self.host, self.basis, latents, texts, self.fit, show, first + begin)
+            bad = [shard.names[begin + i] for i in (~theta.isfinite().all(-1).all(-1)).nonzero().flatten().tolist()]
+            if bad:
+                raise ValueError(
+                    f"The LiDB of {bad[0]} ({len(bad)} of {end - begin} people) came out without finite numbers. Nothing "
+                    "was written for this batch; try a lower --lr in another --out."
                 )
-        return shard
+            shard.theta, shard.loss = torch.cat([shard.theta, theta]), torch.cat([shard.loss, loss])

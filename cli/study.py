@@ -17,9 +17,9 @@ from tqdm import tqdm
 from ..hypernet.checkpoint import load_hypernet
 from ..lidb.file import load_lidb, save_lidb
 from ..lidb.value import LiDB
+from ..nodes.pictures import RESOLUTION
 from .headless import HeadlessHost
 from .host_install import REPOSITORY
-from ..nodes.pictures import RESOLUTION
 from .workflow import load_workflow, to_api
 
 WORKFLOW = "02_predict_and_finetune.json"

@@ -1,10 +1,14 @@
 """Train a HyperNet on people that `hyperdreambooth precompute` has prepared.
 
     hyperdreambooth train --checkpoint sd15.safetensors --data people/ --out run/ --size huge --steps 20000
-    accelerate launch --num_processes 8 -m hyperdreambooth train ...          (many GPUs: the same command)
+    accelerate launch --num_processes 8 -m hyperdreambooth train ... --people 64       (many GPUs: the same command)
+
+--people is divided among the processes, so it must be a multiple of their number; on several machines --out is a folder
+that all of them see. Without --warmup-steps, 1000 steps on the fitted LiDBs come first where precompute fitted people
+(none with --recipe paper or --init). --without takes one cure of the weight loss away, to see what it gives.
 
 Kill it when you like: the same command goes on from the last checkpoint, and ends with the same weights as a run that
-was never interrupted. RUN holds hypernet.safetensors (the moving average, for models/hypernets), state.safetensors (to
+was never interrupted. After SIGTERM it saves and ends with status 143, so that a scheduler knows it is not done. RUN holds hypernet.safetensors (the moving average, for models/hypernets), state.safetensors (to
 go on from), losses.jsonl, sheets/ (pictures of held-out people) and logs/ for `tensorboard --logdir RUN/logs`.
 
 Is it learning? The table of controls says so: "predicted" must fall below "plain" (no identity) and "mean" (everybody's
@@ -12,9 +16,11 @@ average), "wrong" (another person's prediction) must rise above them.
 """
 
 import argparse
+import importlib.util
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +32,7 @@ SIZES = {
     "huge": {"image_size": 224, "patch_size": 14, "encoder_width": 1280, "encoder_depth": 32, "encoder_heads": 16,
              "decoder_width": 1024, "decoder_depth": 2, "decoder_heads": 16},
 }  # fmt: skip
+CURES = ("gauge", "norm", "mean")  # as in hypernet.recipe, which needs torch
 SHEET_PROMPTS = ["a photo of a {}", "a pencil sketch of a {}", "pop art of a {}"]
 
 
@@ -36,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--recipe", choices=("plus", "paper"), default="plus", help="paper: the method to the letter")
     parser.add_argument("--steps", type=int, default=2000, help="end-to-end steps")
-    parser.add_argument("--warmup-steps", type=int, default=0, help="steps on the fitted LiDBs before them")
+    parser.add_argument(
+        "--warmup-steps", type=int, help="steps on the fitted LiDBs before them (default 1000 if people were fitted)"
+    )
+    parser.add_argument(
+        "--without", action="append", choices=CURES, default=[], help="take away a cure of the weight loss (repeatable)"
+    )
     parser.add_argument("--people", type=int, default=12, help="people a step, over all processes")
     parser.add_argument("--targets", type=int, default=2, help="pictures of each person a step")
     parser.add_argument("--accumulate", type=int, default=1, help="shares of a step, to save memory")
@@ -46,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--low-share", type=float, default=0.12, help="share of noise levels below the middle")
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", choices=SIZES, default="small", help="small: faceworld; huge: the paper's ViT-H")
+    parser.add_argument(
+        "--size", choices=SIZES, help="huge: the paper's ViT-H (default: small for faces of 128 px, base for 224 px)"
+    )
     parser.add_argument("--refinements", type=int, default=3, help="times the decoder refines its prediction")
     parser.add_argument("--encoder", type=Path, help="local transformers folder of a ViT to start the encoder from")
     parser.add_argument("--init", type=Path, help="HyperNet file to start from")
@@ -56,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's own choice)")
     parser.add_argument("--save-every", type=float, default=10, help="minutes between checkpoints")
     parser.add_argument("--report-every", type=int, default=200, help="steps between controls and sheets (0: never)")
+
+
+def size_for(face_size: int) -> str:
+    """The size of HyperNet to choose, if none is named, for faces prepared at ``face_size`` px."""
+    return next((name for name, size in SIZES.items() if size["image_size"] == face_size), "small")
 
 
 def keep_to_loopback() -> None:
@@ -73,25 +92,30 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     for path in (args.init, args.encoder, args.basis):
         if path and not path.exists():
             raise ValueError(f"There is nothing at {path}. Check the path.")
-    try:
-        import accelerate
-    except ImportError:
-        raise ValueError("Training needs accelerate and tensorboard: pip install 'hyperdreambooth[train]'") from None
+    missing = [name for name in ("accelerate", "tensorboard") if not importlib.util.find_spec(name)]
+    if missing:
+        raise ValueError(f"Training needs {', '.join(missing)}: pip install -e '.[train]' in this extension's folder.")
     from ..hypernet.shards import PreparedPeople
 
     data = PreparedPeople(args.data)
-    import torch
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
     from .headless import HeadlessHost, pick_device
     from .host_install import REPOSITORY
 
     pick_device()
     HeadlessHost(REPOSITORY / "output" / "train").check_listed("checkpoints", args.checkpoint)
+    keep_to_loopback()
+    train(args, data)
+
+
+def train(args: argparse.Namespace, data) -> None:
+    """The run itself, inside a booted host; ends the process with status 143 if SIGTERM came before the last step."""
+    import accelerate
+    import torch
+
     from .training_run import TrainingRun
 
-    keep_to_loopback()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     accelerator = accelerate.Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=args.mixed_precision,
@@ -101,14 +125,18 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     stop = []
     previous = signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     try:
-        with job.host.training((args.people * args.targets, *job.training.latent_shape)), job.training:
+        samples = args.people * args.targets // (accelerator.num_processes * args.accumulate)
+        with job.host.training((samples, *job.training.latent_shape)), job.training:
             _loop(args, job, accelerator, stop)
     finally:
         signal.signal(signal.SIGTERM, previous)
         accelerator.end_training()
+    if job.training.step < job.training.recipe.total:
+        sys.exit(128 + signal.SIGTERM)  # a batch scheduler takes 0 for done
 
 
 def _loop(args: argparse.Namespace, job, accelerator, stop: list[bool]) -> None:
+    """To the last step, or until a signal has put something into ``stop``; saved in both cases."""
     import torch
     from tqdm import tqdm
 
@@ -122,7 +150,7 @@ def _loop(args: argparse.Namespace, job, accelerator, stop: list[bool]) -> None:
         asked = torch.tensor(float(bool(stop)), device=accelerator.device)
         if many:  # a signal may have reached some processes only
             asked = accelerator.reduce(asked, "sum")
-        if asked.item():
+        if asked.item() and training.step < training.recipe.total:
             job.save()
             job.say(f"stopped at step {training.step}; the same command goes on from here")
             return

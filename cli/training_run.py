@@ -12,15 +12,16 @@ from torch.utils.tensorboard import SummaryWriter
 from ..hypernet.checkpoint import Identity, load_hypernet, save_hypernet
 from ..hypernet.hypernet import HyperNet, HyperNetConfig, encoder_sizes, load_encoder
 from ..hypernet.recipe import Recipe
-from ..hypernet.shards import PreparedPeople, write_text
+from ..hypernet.shards import PreparedPeople, sweep, write_text
 from ..hypernet.train import Training, controls
 from ..lidb.basis_form import AnyBasis, load_basis, rebuild
 from ..lidb.targets import TargetTable
 from ..nodes.host import HostModel
 from .sheets import people_sheet
-from .train import SHEET_PROMPTS, SIZES
+from .train import SHEET_PROMPTS, SIZES, size_for
 
 SHEET_PEOPLE = 6
+WARMUP_STEPS = 1000
 
 
 class TrainingRun:
@@ -50,23 +51,43 @@ class TrainingRun:
         hold_out = min(args.hold_out, len(data) // 10)
         self.held_out = np.arange(len(data) - hold_out, len(data))
         weight = args.weight_loss if args.weight_loss is not None else {"plus": 0.01, "paper": 0.1}[args.recipe]
-        recipe = Recipe(args.recipe, args.warmup_steps, args.steps, args.people, args.targets, args.lr, weight,
-                        args.norm_weight, args.low_share, args.ema, args.seed)  # fmt: skip
-        facts = {"people": len(data) - hold_out, "fitted": len(data.fitted), **vars(recipe)}
+        pool = np.arange(len(data) - hold_out)
+        fitted = len(np.intersect1d(pool, data.fitted))
+        warmup = args.warmup_steps
+        if warmup is None:
+            warmup = WARMUP_STEPS if fitted >= 2 and args.recipe == "plus" and not args.init else 0
+        recipe = Recipe(args.recipe, warmup, args.steps, args.people, args.targets, args.lr, weight, args.norm_weight,
+                        args.low_share, args.ema, args.seed, tuple(sorted(set(args.without))))  # fmt: skip
+        facts = {"training_people": len(pool), "fitted_people": fitted, **vars(recipe)}  # people: those of a step
         self.identity = Identity(table, basis, data.settings["trigger"], self.host.base, facts)
         net = self._network(len(table), basis)
-        pool = np.arange(len(data) - hold_out)
         self.training = Training(net, self.identity, self.host, data, pool, recipe, accelerator, args.accumulate)
         self.state, self.rows = self.out / "state.safetensors", []
         if self.state.is_file():
             self.training.restore(self.state)
             lines = (self.out / "losses.jsonl").read_text().splitlines()
             self.rows = [row for row in map(json.loads, lines) if row["step"] <= self.training.step]
+        self._agree()
+        if self.training.step:
             self.say(f"going on from step {self.training.step}")
-        self.board = SummaryWriter(self.out / "logs", purge_step=self.training.step) if self.main else None
+        self.board = None
+        if self.main:  # what is logged of this very step stays, what a killed run logged after it goes
+            self.board = SummaryWriter(self.out / "logs", purge_step=self.training.step + 1)
+
+    def _agree(self) -> None:
+        """Raise ValueError in every process if one of them has not restored the same step."""
+        here = torch.tensor([self.training.step], device=self.accelerator.device)
+        steps = self.accelerator.gather(here).tolist()
+        if len(set(steps)) > 1:
+            odd = next(i for i, step in enumerate(steps) if step != steps[0])
+            raise ValueError(
+                f"Process 0 would go on from step {steps[0]}, but process {odd} from step {steps[odd]}. --out "
+                f"({self.out}) must be one folder that all processes on all machines see. Put it on shared storage."
+            )
 
     def _network(self, layers: int, basis: AnyBasis) -> HyperNet:
-        args, sizes = self.args, dict(SIZES[self.args.size])
+        args, face_size = self.args, self.data.settings["face_size"]
+        sizes = dict(SIZES[args.size or size_for(face_size)])
         if args.init:
             net, before = load_hypernet(args.init)
             if before.table != self.identity.table or before.basis != basis:
@@ -81,10 +102,10 @@ class TrainingRun:
                 net = HyperNet(config)
             if args.encoder:
                 load_encoder(net, args.encoder)
-        if net.config.image_size != self.data.settings["face_size"]:
+        if net.config.image_size != face_size:
             raise ValueError(
                 f"This HyperNet looks at {net.config.image_size} px, but the faces were prepared at "
-                f"{self.data.settings['face_size']} px. Choose another --size, or prepare with --face-size "
+                f"{face_size} px. Choose another --size, or prepare with --face-size "
                 f"{net.config.image_size}."
             )
         return net
@@ -103,8 +124,11 @@ class TrainingRun:
     def save(self) -> None:
         """The state last, so that what it promises is there."""
         if self.main:
+            self.board.flush()
             save_hypernet(self.out / "hypernet.safetensors", self.training.average, self.identity, torch.float16)
-            write_text(self.out / "losses.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
+            lines = self.out / "losses.jsonl"
+            write_text(lines, "".join(json.dumps(row) + "\n" for row in self.rows))
+            sweep(self.out, lines.stat().st_mtime)
             self.training.save(self.state)
 
     def report(self) -> None:
@@ -114,7 +138,9 @@ class TrainingRun:
         training, step = self.training, self.training.step
         training.residuals.set(None)
         trained = training.average, self.identity, self.host, self.data
-        for name, losses in controls(*trained, self.held_out).items():
+        shares = self.accelerator.num_processes * training.accumulate
+        together = max(1, training.recipe.people // shares)  # no more than what a step has shown to fit into memory
+        for name, losses in controls(*trained, self.held_out, together).items():
             shown = zip(("photo", "edit"), losses, strict=False)
             self.say(f"  {name:10} " + "  ".join(f"{kind} {value:.4f}" for kind, value in shown))
             for kind, value in zip(("photo", "edit"), losses, strict=False):

@@ -16,6 +16,10 @@ from ..lidb.basis import Basis
 from ..lidb.residual import Residuals
 from ..lidb.value import expand
 
+LOSS_SCALE = 1024.0
+"""Losses are multiplied by it for the backward, and gradients divided: in a half-precision model small gradients would be
+rounded to zero. A power of two, so that nothing changes in float32."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -100,7 +104,9 @@ def fit_people(
                 residuals.set(expand(table, basis, A.repeat_interleave(S, 0), B.repeat_interleave(S, 0)))
                 loss = host.denoising_loss(x0, noise.to(device), sigma.to(device), host.encode_prompts(texts))
                 optimizer.zero_grad()
-                (loss.sum() / S).backward()  # a sum over people: nobody's step depends on the others
+                (loss.sum() / S * LOSS_SCALE).backward()  # a sum over people: nobody's step depends on the others
+                A.grad /= LOSS_SCALE
+                B.grad /= LOSS_SCALE
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr * min(1.0, 2 * (1 - step / settings.steps))
                 optimizer.step()

@@ -10,6 +10,7 @@ from .precompute import noise_levels
 from .shards import PreparedPeople
 
 KINDS = ("plus", "paper")
+CURES = ("gauge", "norm", "mean")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Recipe:
     A step shows ``people`` different people, each with ``targets`` pictures under noise, so that one prediction is paid
     for once and judged several times. ``low_share`` as in precompute. ``weight_loss`` weighs |theta_hat - theta|^2 after
     the warm-up, ``norm_weight`` the size of the deviation from the mean.
+
+    ``without`` takes cures of the weight loss away, to see what each gives. ``gauge``: squared error on the raw numbers in
+    place of the distance of the residuals; ``norm``: layers are not divided by how much people differ in them; ``mean``:
+    the network starts without the mean identity and its scale.
 
     Raises:
         ValueError: on construction, for values that cannot be meant.
@@ -37,12 +42,18 @@ class Recipe:
     low_share: float = 0.12
     ema: float = 0.99
     seed: int = 0
+    without: tuple[str, ...] = ()
 
     def __post_init__(self):
         counts = self.warmup_steps >= 0 and self.steps >= 0 and self.people >= 1 and self.targets >= 1
         rates = self.lr > 0 and self.weight_loss >= 0 and self.norm_weight >= 0 and 0 <= self.ema < 1
         if self.kind not in KINDS or not counts or not rates or not 0 <= self.low_share <= 1:
             raise ValueError(f"A recipe is one of {KINDS} with counts and rates that are not negative, but got {self}.")
+        if set(self.without) - set(CURES) or (self.without and self.kind == "paper"):
+            raise ValueError(
+                f"The cures {', '.join(CURES)} can be taken from the recipe plus; paper has none of them. Got "
+                f"{', '.join(self.without)} from {self.kind}."
+            )
 
     @property
     def total(self) -> int:

@@ -9,10 +9,13 @@ A shard exists if and only if its batch is done. Shards are independent: process
 every n-th batch.
 """
 
+import hashlib
 import json
-import os
+import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,9 @@ from ..lidb.learned_basis import project
 from ..lidb.targets import TargetTable
 
 FORMAT, VERSION = "hyperdreambooth.people", "1"
+_PARTIAL = re.compile(r"\.(shard-\d+\.safetensors|(plan|report)\.json|losses\.jsonl)\.([0-9a-f]{32}|\d+)")
+ORPHANED = 3600.0
+"""Seconds after which a partial file has lost its writer: a shard is written in seconds."""
 
 
 @dataclass
@@ -43,11 +49,27 @@ class Shard:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
+def _partial(path: Path) -> Path:
+    """Not by process number: containers on one shared folder all have the same few."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file at once."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _partial(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def sweep(folder: Path, now: float) -> None:
+    """Remove what killed writers left behind. ``now`` is the time of a file just written there, since the folder's clock
+    may be another machine's; files younger than ``ORPHANED`` may still be someone's."""
+    for path in folder.iterdir():
+        try:
+            if _PARTIAL.fullmatch(path.name) and path.stat().st_mtime < now - ORPHANED:
+                path.unlink()
+        except FileNotFoundError:  # finished, or swept by another process
+            continue
 
 
 def open_plan(folder: Path, settings: dict, names: Sequence[str], batch: int) -> list[list[str]]:
@@ -74,6 +96,7 @@ def open_plan(folder: Path, settings: dict, names: Sequence[str], batch: int) ->
     new = [name for name in names if name not in known]
     batches = batches + [new[i : i + batch] for i in range(0, len(new), batch)]
     write_text(path, json.dumps({"format": FORMAT, "version": VERSION, "settings": settings, "batches": batches}))
+    sweep(folder, path.stat().st_mtime)
     return batches
 
 
@@ -101,9 +124,24 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
     tensors = {k: getattr(shard, k).contiguous() for k in ("faces", "latents", "owner", "reference", "theta", "loss")}
     described = {k: json.dumps(getattr(shard, k)) for k in ("names", "captions", "skipped")}
     path = shard_path(folder, number)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _partial(path)
     save_file(tensors, partial, metadata={"format": FORMAT, "version": VERSION, **described})
     partial.replace(path)
+
+
+def count_shard(folder: Path, number: int) -> tuple[int, int] | None:
+    """(people, fitted people) of a finished shard; None where there is none."""
+    if not shard_path(folder, number).is_file():
+        return None
+    with safe_open(shard_path(folder, number), "pt") as file:
+        return len(json.loads(file.metadata()["names"])), file.get_slice("theta").get_shape()[0]
+
+
+def read_shard(folder: Path, number: int) -> Shard:
+    """Inverse of ``write_shard``."""
+    with safe_open(shard_path(folder, number), "pt") as file:
+        described = {k: json.loads(file.metadata()[k]) for k in ("names", "captions", "skipped")}
+        return Shard(**described, **{k: file.get_tensor(k) for k in file.keys()})
 
 
 def write_report(folder: Path) -> dict:
@@ -170,6 +208,13 @@ class PreparedPeople:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of who is there, in which order, with which pictures, captions and settings, and who has a LiDB."""
+        content = [self.settings, self.names, self.captions, self.owner.tolist(), self.is_reference.tolist()]
+        text = json.dumps([*content, self.fitted.tolist()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def is_fitted(self, person: int) -> bool:
         return int(person) in self._fit

@@ -5,7 +5,9 @@ The base model is borrowed: ``host`` has ``table``, ``modules``, ``sigmas``, ``d
 ``denoising_loss``. Processes are Hugging Face Accelerate's: each takes its share of every step's people.
 """
 
+import hashlib
 import json
+import math
 import re
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import safe_open, save_file
 
+from ..lidb.basis_form import describe
 from ..lidb.residual import Residuals
 from ..lidb.targets import TargetTable
 from ..lidb.value import expand
@@ -22,7 +25,7 @@ from .checkpoint import Identity
 from .hypernet import HyperNet
 from .losses import balanced, cosine, output_norm, spread, weight_loss
 from .muon import Muon
-from .precompute import sigma_at
+from .precompute import LOSS_SCALE, sigma_at
 from .recipe import Draw, Recipe, draw
 from .shards import PreparedPeople
 
@@ -58,7 +61,8 @@ class Training:
         accumulate: shares into which every process's part of a step is cut, to save memory.
 
     Raises:
-        ValueError: the people cannot be divided, or the warm-up has nobody to learn from.
+        ValueError: the people cannot be divided, the warm-up has nobody to learn from, or a network that has a mean
+            identity is to start without.
     """
 
     def __init__(
@@ -84,19 +88,25 @@ class Training:
                 f"The warm-up learns from fitted LiDBs, but {len(fitted)} of the {len(pool)} training people have one. "
                 "Run precompute with --fit, or set --warmup-steps 0."
             )
+        with_mean = recipe.kind == "plus" and "mean" not in recipe.without
+        if "mean" in recipe.without and net.mean.any():
+            raise ValueError("A network that has learnt a mean identity cannot start without one. Leave --init away.")
         self.identity, self.host, self.data, self.recipe = identity, host, data, recipe
         self.pool, self.fitted = pool, fitted
         self.accelerator, self.accumulate, self.step = accelerator, accumulate, 0
         self.groups, self.latent_shape = layer_groups(identity.table), tuple(data.latents([0]).shape[1:])
         self.size = torch.ones(len(identity.table))  # per layer, what the mean identity leaves open
+        self.raw_size = self.size.clone()  # the same of the raw numbers, for a run without the gauge-free loss
         if len(fitted) >= 2:
-            theta = balanced(data.thetas(fitted[:MOST_FOR_STATISTICS]), identity.basis.a)
-            self.size = spread(theta, identity.basis.a)
-            if not net.mean.any() and recipe.kind == "plus":
+            theta = data.thetas(fitted[:MOST_FOR_STATISTICS])
+            self.size = spread(balanced(theta, identity.basis.a), identity.basis.a)
+            self.raw_size = (theta - theta.mean(0)).pow(2).sum(-1).mean(0).clamp_min(1e-12)
+            if with_mean and not net.mean.any():
+                theta = theta if "gauge" in recipe.without else balanced(theta, identity.basis.a)
                 with torch.no_grad():
                     net.mean.copy_(theta.mean(0))
                     net.scale.copy_(theta.std(0).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(1e-6))
-        if not net.mean.any() and recipe.kind == "plus":
+        if with_mean and not net.mean.any():
             start_mean(net, identity.basis, recipe.seed)
         net.to(accelerator.device)
         self.average = HyperNet(net.config).requires_grad_(False).eval().to(accelerator.device)
@@ -120,6 +130,9 @@ class Training:
         Returns:
             ``loss`` and its parts, over all processes: ``denoising``, ``denoising 0.90-1.00`` ..., ``weights``,
             ``cosine`` and per layer group ``weights/mid ff`` ... Absent where nothing was measured.
+
+        Raises:
+            ValueError: in all processes, before anything is changed, if the loss or its gradient is not finite.
         """
         recipe, accelerator = self.recipe, self.accelerator
         pool = self.fitted if recipe.warming_up(self.step) else self.pool
@@ -130,20 +143,33 @@ class Training:
             last = share == self.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
                 loss, found = self._loss(mine.part(share, self.accumulate))
-                (loss / self.accumulate).backward()
+                (loss / self.accumulate * LOSS_SCALE).backward()
             for i, key in enumerate(self._keys()):
                 if key in found:
                     sums[0, i] += found[key].detach().double().sum().to(sums)
                     sums[1, i] += found[key].numel()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        sums = accelerator.reduce(sums, "sum")
+        total = self._gradients()
+        if not (math.isfinite(sums[0, 0]) and math.isfinite(total)):  # both are the same in every process
+            raise ValueError(
+                f"In step {self.step + 1} the loss is {(sums[0, 0] / sums[1, 0]).item():.4g} and the size of its gradient "
+                f"{total:.4g}; both must be finite. Nothing was changed, and the last checkpoint is as it was. Begin "
+                "another --out with a lower --lr, from this run's hypernet.safetensors (--init) if it was good."
+            )
         self.optimizer.step(recipe.lr_at(self.step))
         self.step += 1
         decay = min(recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for slow, fast in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
                 slow.lerp_(fast, 1 - decay)
-        sums = accelerator.reduce(sums, "sum")
         return {k: (sums[0, i] / sums[1, i]).item() for i, k in enumerate(self._keys()) if sums[1, i]}
+
+    def _gradients(self) -> float:
+        """Bring the gradients to their own scale, and to a norm of at most 1. Returns the norm they had."""
+        with torch.no_grad():
+            for p in self.net.parameters():
+                p.grad /= LOSS_SCALE
+        return torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0).item()
 
     def _keys(self) -> list[str]:
         bins = [f"denoising {low:.2f}-{high:.2f}" for low, high in zip(LEVELS, LEVELS[1:], strict=False)]
@@ -172,9 +198,8 @@ class Training:
 
     def _denoising(self, theta: torch.Tensor, now: Draw) -> torch.Tensor:
         """(P K,)"""
-        host, basis, K = self.host, self.identity.basis, now.target.shape[1]
-        A, B = theta.repeat_interleave(K, 0).split([basis.a, basis.b], dim=-1)
-        self.residuals.set(expand(self.identity.table, basis, A.unsqueeze(-1), B.unsqueeze(-2)))
+        host, K = self.host, now.target.shape[1]
+        self.residuals.set(_factors(self.identity, theta.repeat_interleave(K, 0)))
         target = now.target.reshape(-1)
         if self.recipe.kind == "paper":
             captions = [self.data.settings["prompt"]] * len(target)
@@ -192,80 +217,110 @@ class Training:
         a, wanted = self.identity.basis.a, self.data.thetas(now.people[rows]).to(theta)
         got = theta[torch.as_tensor(rows, device=theta.device)]
         parts = wanted[..., :a], wanted[..., a:], got[..., :a], got[..., a:]
-        each, near = weight_loss(*parts) / self.size.to(theta), cosine(*parts)  # (F, L)
+        each, near = weight_loss(*parts), cosine(*parts)  # (F, L)
         self.layer_cosine = near.detach().mean(0).float().cpu()
-        found = {"weights": each, "cosine": near}
+        shown = each / self.size.to(theta)  # the same measure in every recipe
+        found = {"weights": shown, "cosine": near}
         for group, layers in self.groups.items():
-            found |= {f"weights/{group}": each[:, layers], f"cosine/{group}": near[:, layers]}
+            found |= {f"weights/{group}": shown[:, layers], f"cosine/{group}": near[:, layers]}
         if self.recipe.kind == "paper":
-            each = (got - wanted).pow(2)
-        return each.flatten(1).mean(1).sum() / len(now.people), found
+            each = (got - wanted).pow(2).mean(-1)
+        else:
+            size = self.size
+            if "gauge" in self.recipe.without:
+                each, size = (got - wanted).pow(2).sum(-1), self.raw_size
+            if "norm" not in self.recipe.without:
+                each = each / size.to(theta)
+        return each.mean(1).sum() / len(now.people), found
+
+    def _origin(self) -> dict:
+        """What a run must be continued with, besides its recipe, to end as if it had never been interrupted."""
+        return {
+            **asdict(self.net.config),
+            "basis": json.dumps(describe(self.identity.basis)),
+            "table of layers": self.identity.table.digest[:16],
+            "set of prepared people": self.data.digest,
+            "choice of training people": f"{len(self.pool)}: {hashlib.sha256(self.pool.tobytes()).hexdigest()[:16]}",
+            "mixed precision": self.accelerator.mixed_precision,
+        }
 
     def save(self, path: Path) -> None:
         """Everything the rest of the run depends on, in one file, atomically."""
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
-        tensors |= {"size": self.size}
+        tensors |= {"size": self.size, "raw_size": self.raw_size}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         partial = path.with_name(f".{path.name}.partial")
-        save_file(tensors, partial, metadata={"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))})
+        begun_with = json.dumps(asdict(self.recipe) | self._origin())
+        save_file(tensors, partial, metadata={"step": str(self.step), "begun_with": begun_with})
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
         """Inverse of ``save``.
 
         Raises:
-            ValueError: the run was begun with another recipe or network.
+            ValueError: the run was begun with another recipe, network, basis or other people.
         """
+        now = json.loads(json.dumps(asdict(self.recipe) | self._origin()))
         with safe_open(path, "pt") as file:
-            before, now = json.loads(file.metadata()["recipe"]), asdict(self.recipe)
+            before = json.loads(file.metadata().get("begun_with", "{}"))
             odd = [f"{k} ({before.get(k)} then, {v} now)" for k, v in now.items() if before.get(k) != v]
-            tensors = {k: file.get_tensor(k) for k in file.keys()}
-            own = {f"net.{k}": v.shape for k, v in self.net.state_dict().items()}
-            odd += [k for k, shape in own.items() if k not in tensors or tensors[k].shape != shape][:1]
+            if not before:
+                raise ValueError(
+                    f"{path} does not say what its run was begun with, so going on may not be the same run. Finish it with "
+                    "the version that began it, or choose another --out."
+                )
             if odd:
                 raise ValueError(
                     f"The run in {path.parent} was begun with another {', '.join(odd)}. Go on with the old settings, or "
                     "choose another --out."
                 )
             self.step = int(file.metadata()["step"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
         part = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
         self.net.load_state_dict(part("net."))
         self.average.load_state_dict(part("average."))
         self.optimizer.restore(part("optimizer."))
-        self.size = tensors["size"]
+        self.size, self.raw_size = tensors["size"], tensors["raw_size"]
 
 
 @torch.no_grad()
 def controls(
-    net: HyperNet, identity: Identity, host, data: PreparedPeople, people: np.ndarray
+    net: HyperNet, identity: Identity, host, data: PreparedPeople, people: np.ndarray, together: int = 8
 ) -> dict[str, list[float]]:
     """Denoising loss of another photo and of an edit (if there are any), in the upper half of the noise levels.
 
     Rows ``predicted``, ``mean`` (the mean prediction), ``wrong`` (the next person's), ``plain`` (no residual) see the
-    same pictures, noise and levels; call inside ``host.training``.
+    same pictures, noise and levels; ``together`` people share a forward, and the result does not depend on it. Call
+    inside ``host.training``.
     """
-    theta = net(data.faces([data.references[p][0] for p in people]).to(net.mean.device)).float()
+    N = len(people)
+    parts = [slice(i, i + together) for i in range(0, N, together)]
+    faces = [data.references[p][0] for p in people]
+    theta = torch.cat([net(data.faces(faces[part]).to(net.mean.device)).float() for part in parts])
     rows = {"predicted": theta, "mean": theta.mean(0, keepdim=True).expand_as(theta), "wrong": theta.roll(1, 0)}
-    a, N = identity.basis.a, len(people)
     shown = [[data.references[p][-1] for p in people]]
     edits = [data.pictures[p][~data.is_reference[data.pictures[p]]] for p in people]
     if all(len(e) for e in edits):
         shown.append([e[-1] for e in edits])
     sigma = sigma_at(host, 0.5 + 0.5 * torch.arange(N) / N).to(host.device)
+    noise = torch.randn(N, *data.latents([0]).shape[1:], generator=torch.Generator().manual_seed(5))
     losses = {}
     with Residuals(host.modules) as residuals:
         for name, vectors in (*rows.items(), ("plain", None)):
-            if vectors is None:
-                residuals.set(None)
-            else:
-                A, B = vectors[..., :a], vectors[..., a:]
-                residuals.set(expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2)))
             losses[name] = []
             for pictures in shown:
-                x0 = data.latents(pictures).to(host.device)
-                noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5)).to(host.device)
-                context = host.encode_prompts([data.captions[k] for k in pictures])
-                losses[name].append(host.denoising_loss(x0, noise, sigma, context).mean().item())
+                each = []
+                for part in parts:
+                    residuals.set(None if vectors is None else _factors(identity, vectors[part]))
+                    x0 = data.latents(pictures[part]).to(host.device)
+                    context = host.encode_prompts([data.captions[k] for k in pictures[part]])
+                    each.append(host.denoising_loss(x0, noise[part].to(host.device), sigma[part], context))
+                losses[name].append(torch.cat(each).mean().item())
     return losses
+
+
+def _factors(identity: Identity, theta: torch.Tensor):
+    A, B = theta[..., : identity.basis.a], theta[..., identity.basis.a :]
+    return expand(identity.table, identity.basis, A.unsqueeze(-1), B.unsqueeze(-2))

@@ -7,13 +7,15 @@ import accelerate
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from hyperdreambooth.hypernet import precompute, train
 from hyperdreambooth.hypernet.checkpoint import Identity
 from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
 from hyperdreambooth.hypernet.losses import balanced, cosine, spread
 from hyperdreambooth.hypernet.precompute import FitSettings, fit_people, noise_levels
 from hyperdreambooth.hypernet.recipe import Recipe, draw
-from hyperdreambooth.hypernet.shards import PreparedPeople, Shard, open_plan, write_shard
+from hyperdreambooth.hypernet.shards import PreparedPeople, Shard, open_plan, read_shard, write_shard
 from hyperdreambooth.hypernet.train import Training, controls
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.targets import Target, TargetTable
@@ -59,12 +61,12 @@ def data(tmp_path):
     return PreparedPeople(tmp_path)
 
 
-def training(data, recipe=RECIPE, accumulate=1):
+def training(data, recipe=RECIPE, accumulate=1, basis=BASIS, pool=4, refinements=2, host=None):
     torch.manual_seed(0)
-    net = HyperNet(HyperNetConfig(16, 8, 16, 1, 2, 16, 1, 2, 2, 1, 24))
-    identity = Identity(TABLE, BASIS, "[V] face", "toy", {})
-    everybody = np.arange(len(data))
-    return Training(net, identity, ToyHost(), data, everybody, recipe, accelerate.Accelerator(cpu=True), accumulate)
+    net = HyperNet(HyperNetConfig(16, 8, 16, 1, 2, 16, 1, 2, refinements, 1, 24))
+    identity, people = Identity(TABLE, basis, "[V] face", "toy", {}), np.arange(pool)
+    accelerator = accelerate.Accelerator(cpu=True)
+    return Training(net, identity, host or ToyHost(), data, people, recipe, accelerator, accumulate)
 
 
 def run(job, steps):
@@ -106,6 +108,114 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, kind):
     other = training(data, replace(recipe, lr=1e-3))
     with pytest.raises(ValueError, match="another lr"):
         other.restore(tmp_path / "state.safetensors")
+
+
+def test_a_run_goes_on_only_with_what_it_was_begun_with(data, tmp_path):
+    state = tmp_path / "state.safetensors"
+    begun = training(data)
+    run(begun, 1)
+    begun.save(state)
+    wide = training(data, basis=Basis(12, 12, seed=1))  # of the same size, so that every tensor would fit
+    for other, odd in ((wide, "basis"), (training(data, pool=3), r"choice of training people \(4: .* 3: "),
+                       (training(data, refinements=1), r"refinements \(2 then, 1 now\)")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"begun with another {odd}"):
+            other.restore(state)
+    shard = read_shard(data.folder, 0)
+    write_shard(data.folder, 0, replace(shard, captions=["another [V] face", *shard.captions[1:]]))
+    with pytest.raises(ValueError, match="another set of prepared people"):
+        training(PreparedPeople(data.folder)).restore(state)
+    training(data).restore(state)
+    save_file(load_file(state), state, metadata={"step": "1"})
+    with pytest.raises(ValueError, match="does not say what its run was begun with"):
+        training(data).restore(state)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_numbers_that_are_not_finite_stop_a_run_before_they_change_it(data, broken):
+    class Breaking(ToyHost):
+        left = 2
+
+        def denoising_loss(self, x0, noise, sigma, context):
+            self.left -= 1
+            loss = super().denoising_loss(x0, noise, sigma, context)
+            if self.left >= 0:
+                return loss
+            return loss * float("nan") if broken == "loss" else loss + (loss * 0).sqrt()  # d sqrt(x) at 0 is infinite
+
+    job = training(data, host=Breaking())
+    run(job, 2)
+    stores = job.net.state_dict(), job.average.state_dict(), job.optimizer.tensors()
+    before = [{k: v.clone() for k, v in store.items()} for store in stores]
+    with pytest.raises(ValueError, match="In step 3 the loss is .* must be finite"):
+        run(job, 1)
+    assert job.step == 2
+    for store, old in zip(stores, before, strict=True):
+        assert all(torch.equal(v, old[k]) for k, v in store.items())
+
+
+def test_the_loss_scale_changes_nothing_in_float32_and_saves_small_gradients_in_float16(data, monkeypatch):
+    class Half(ToyHost):
+        def __init__(self):
+            super().__init__()
+            self.linear.half()
+
+        def denoising_loss(self, x0, noise, sigma, context):
+            return 1e-7 * (self.linear(context.half())[:, 0].float() - x0.flatten(1)).pow(2).mean(1)
+
+    def results():
+        job = training(data, replace(RECIPE, warmup_steps=2, steps=2))
+        shown, latents = run(job, 4), [data.latents(data.pictures[0])]
+        fits = [fit_people(h, BASIS, latents, [["a [V] face"] * 4], FitSettings(20, 5e-2)) for h in (ToyHost(), Half())]
+        small = training(data, replace(RECIPE, weight_loss=0.0), host=Half())
+        start = small.net.head.weight.detach().clone()
+        run(small, 3)
+        return job.net.state_dict(), shown, fits[0][0], fits[1][1].item() / 1e-7, (small.net.head.weight - start).norm()
+
+    weights, shown, theta, half, moved = results()
+    monkeypatch.setattr(train, "LOSS_SCALE", 1.0)
+    monkeypatch.setattr(precompute, "LOSS_SCALE", 1.0)
+    weights_1, shown_1, theta_1, half_1, moved_1 = results()
+    assert shown == shown_1 and torch.equal(theta, theta_1)
+    assert all(torch.equal(v, weights_1[k]) for k, v in weights.items())
+    assert half < 0.5 * half_1 and moved > 2 * moved_1
+
+
+def test_each_cure_of_the_weight_loss_can_be_taken_away(data):
+    now = draw(data, np.arange(2), 0, replace(RECIPE, people=2), (3, 2, 2))
+    fitted = data.thetas(now.people)
+    turned = torch.cat([-fitted[..., :12], -fitted[..., 12:]], -1)  # the same residuals, other numbers
+
+    def job(*without):
+        return training(data, replace(RECIPE, warmup_steps=5, without=without))
+
+    whole, no_gauge, no_norm, no_mean = job(), job("gauge"), job("norm"), job("mean")
+    assert whole._weights(turned, now)[0].abs() < 1e-4 and no_gauge._weights(turned, now)[0] > 0.5
+    assert no_gauge._weights(fitted, now)[0] == 0
+    far = fitted * 1.5
+    shown = [j._weights(far, now) for j in (whole, no_norm, no_gauge)]
+    assert shown[1][0] == pytest.approx((shown[0][0] * whole.size[0]).item())
+    assert all(torch.equal(found["weights"], shown[0][1]["weights"]) for _, found in shown)  # one measure for all
+    assert whole.net.mean.any() and not no_mean.net.mean.any() and (no_mean.net.scale == 1).all()
+    raw = data.thetas(data.fitted).mean(0)
+    assert torch.allclose(no_gauge.net.mean, raw) and not torch.allclose(whole.net.mean, raw)
+    assert all(np.isfinite(list(step.values())).all() for j in (no_gauge, no_norm, no_mean) for step in run(j, 6))
+    with pytest.raises(ValueError, match="paper has none of them"):
+        replace(RECIPE, kind="paper", without=("norm",))
+
+
+def test_controls_do_not_depend_on_who_shares_a_forward(data):
+    class Noisy(ToyHost):
+        def denoising_loss(self, x0, noise, sigma, context):
+            return super().denoising_loss(x0, noise, sigma, context) + sigma * noise.flatten(1).pow(2).mean(1)
+
+    job = training(data, host=Noisy())
+    run(job, 3)
+    whole, pairs, threes = (
+        controls(job.average, job.identity, job.host, data, np.arange(4), together) for together in (4, 2, 3)
+    )
+    assert len(whole["plain"]) == 2
+    for name, losses in whole.items():
+        assert losses == pytest.approx(pairs[name], rel=1e-5) and losses == pytest.approx(threes[name], rel=1e-5)
 
 
 def test_accumulated_shares_are_the_whole_step(data):
