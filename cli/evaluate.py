@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=whole_number, default=SEEDS, help="pictures per person and stage for the identity score"
     )
     parser.add_argument("--no-zero", action="store_true", help="leave out 40 iterations without HyperNet")
-    parser.add_argument("--zero-learning-rate", type=float, help="learning rate of those (default: as with HyperNet)")
+    parser.add_argument("--zero-learning-rate", type=float, help="learning rate of those (default: workflow 03's)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "output" / "evaluate", help="folder of the report")
 
 

@@ -22,7 +22,7 @@ from .headless import HeadlessHost
 from .host_install import REPOSITORY
 from .workflow import load_workflow, to_api
 
-WORKFLOW = "02_predict_and_finetune.json"
+WORKFLOW, FROM_ZERO = "02_predict_and_finetune.json", "03_finetune_without_hypernet.json"
 MEAN = "mean_prediction.safetensors"
 PHOTO = "a photo of a [V] face"
 EDITS = {
@@ -64,7 +64,12 @@ class Study:
         edits: dict[str, dict[str, str]] = EDITS,
     ):
         self.host, self.seeds, self.edits = base if isinstance(base, HeadlessHost) else HeadlessHost(base), seeds, edits
-        self.graph = to_api(load_workflow(REPOSITORY / "workflows" / WORKFLOW), self.host.object_info())
+        self.graph, from_zero = (
+            to_api(load_workflow(REPOSITORY / "workflows" / name), self.host.object_info()) for name in (WORKFLOW, FROM_ZERO)
+        )
+        self.zero_learning_rate = next(
+            node["inputs"]["learning_rate"] for node in from_zero.values() if node["class_type"] == "HDB_RankRelaxedFinetune"
+        )
         ids = {node["class_type"]: key for key, node in self.graph.items()}
         self.checkpoint, self.predict, self.finetune = (
             ids[t] for t in ("CheckpointLoaderSimple", "HDB_PredictLiDB", "HDB_RankRelaxedFinetune")
@@ -163,13 +168,14 @@ class Study:
         own = lambda inputs: {k: v for k, v in inputs.items() if not isinstance(v, list)}  # noqa: E731  no links
         finetune = own(self.graph[self.finetune]["inputs"])
         sources = [p for room in ("lidb", "hypernet", "nodes") for p in (REPOSITORY / room).glob("*.py")]
-        sources += [Path(__file__), REPOSITORY / "faceworld" / "family.py", REPOSITORY / "workflows" / WORKFLOW]
+        sources += [Path(__file__), REPOSITORY / "faceworld" / "family.py"]
+        sources += [REPOSITORY / "workflows" / name for name in (WORKFLOW, FROM_ZERO)]
         return {
             **self.names,
             **{f"{kind}_sha256": digest(path) for kind, path in self.files.items()},
             "seeds": self.seeds,
             "finetune": finetune,
-            "zero_learning_rate": (zero_learning_rate or finetune["learning_rate"]) if with_zero else None,
+            "zero_learning_rate": (zero_learning_rate or self.zero_learning_rate) if with_zero else None,
             "sampler": own(self.sampler),
             "prompts": list(self.edits),
             "code": digest(*sorted(sources)),
@@ -203,8 +209,7 @@ class Study:
             graph = self.setup_graph(reference, name)
             del graph["save_predicted"], graph[self.finetune]["inputs"]["lidb"]
             graph[self.save]["inputs"]["filename_prefix"] = f"lidb/{name}_zero_40"
-            if zero_learning_rate:
-                graph[self.finetune]["inputs"]["learning_rate"] = zero_learning_rate
+            graph[self.finetune]["inputs"]["learning_rate"] = zero_learning_rate or self.zero_learning_rate
             started = time.time()
             self.host.run(graph)
             seconds["zero_40"] = time.time() - started
@@ -235,7 +240,7 @@ class Study:
         """Everything for everybody.
 
         Args:
-            zero_learning_rate: of the finetune without HyperNet, if another is better for it.
+            zero_learning_rate: of the finetune without HyperNet; by default that of the workflow without one.
             finished: keeps finished people (``evaluate.Finished``), so that an interrupted run goes on where it stopped.
 
         Returns:
