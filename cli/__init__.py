@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 from .headless import NodeFailed
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> None:
         if verb == asked:
             module = importlib.import_module(f".{verb}", __name__)
             module.add_arguments(sub)
+    # before torch is imported: threads that wait in a spin for one that another program holds up make everything crawl
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args, rest = parser.parse_known_args(argv)
     if rest and args.verb != "faceworld":
         parser.error(f"unknown arguments: {' '.join(rest)}")
