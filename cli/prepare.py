@@ -32,10 +32,7 @@ class Preparation:
         self.basis.check_fits(self.host.table)
         self.fit = FitSettings(args.steps, args.lr, args.samples, seed=args.seed, own_start=args.own_start)
         self.prompt, self.trigger = args.prompt, args.trigger
-        try:
-            self._check_tokens(self.prompt)
-        except ValueError as error:
-            raise ValueError(f"Of --prompt {self.prompt!r}: {error}.") from None
+        self.host.one_section(self.prompt)
         self.resolution = args.resolution or RESOLUTION.get(self.host.base, 512)
         self.face_size = args.face_size or (128 if self.host.base == "Faceworld" else 224)
         self.together = args.together or TOGETHER.get(self.host.base, 4)
@@ -54,14 +51,6 @@ class Preparation:
             "fit": vars(self.fit),
         }
 
-    def _check_tokens(self, caption: str) -> None:
-        """Raise ValueError, to be read after the name of a picture, for what many people in one forward cannot have."""
-        for sections in self.host.clip.tokenize(caption).values():
-            if len(sections) != 1:
-                raise ValueError("its caption is longer than the 75 tokens of one section; shorten it")
-            if any(weight != 1.0 for _, weight, *_ in sections[0]):
-                raise ValueError("its caption carries (weights), which cannot be trained on; write \\( for a bracket")
-
     def read(self, people: Iterable[Person]) -> Shard:
         """Everybody's pictures, with nobody fitted; what is broken is listed, and who has nothing left is left out."""
         names, captions, owner, reference, faces, latents, skipped = [], [], [], [], [], [], []
@@ -70,7 +59,7 @@ class Preparation:
             for picture in person.pictures:
                 try:
                     caption = caption_of(picture, self.prompt, self.trigger)
-                    self._check_tokens(caption)
+                    self.host.one_section(caption)
                     face = read_square(picture, mask_of(picture))
                     small, large = (resize(face, side, side) for side in (self.face_size, self.resolution))
                     with torch.inference_mode():

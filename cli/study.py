@@ -65,10 +65,13 @@ class Study:
     ):
         self.host, self.seeds, self.edits = base if isinstance(base, HeadlessHost) else HeadlessHost(base), seeds, edits
         self.graph, from_zero = (
-            to_api(load_workflow(REPOSITORY / "workflows" / name), self.host.object_info()) for name in (WORKFLOW, FROM_ZERO)
+            to_api(load_workflow(REPOSITORY / "workflows" / name), self.host.object_info())
+            for name in (WORKFLOW, FROM_ZERO)
         )
         self.zero_learning_rate = next(
-            node["inputs"]["learning_rate"] for node in from_zero.values() if node["class_type"] == "HDB_RankRelaxedFinetune"
+            node["inputs"]["learning_rate"]
+            for node in from_zero.values()
+            if node["class_type"] == "HDB_RankRelaxedFinetune"
         )
         ids = {node["class_type"]: key for key, node in self.graph.items()}
         self.checkpoint, self.predict, self.finetune = (

@@ -156,13 +156,27 @@ class HostModel:
             raise ValueError(
                 f"Training many identities at once needs a model with one CLIP text encoder, not {self.base}."
             )
-        sections = [self.clip.tokenize(prompt)[encoder.clip_name] for prompt in prompts]
-        for prompt, tokens in zip(prompts, sections, strict=True):
-            if len(tokens) != 1 or any(weight != 1.0 for _, weight in tokens[0]):
-                raise ValueError(f"The training prompt {prompt!r} is too long or carries (weights); shorten it.")
+        sections = [self.one_section(prompt) for prompt in prompts]
         single = getattr(encoder, encoder.clip)
         self._set_options(single)
-        return single.encode([[token for token, _ in tokens[0]] for tokens in sections])[0].to(self.device)
+        return single.encode(sections)[0].to(self.device)
+
+    def one_section(self, prompt: str) -> list[int]:
+        """The tokens of a prompt that may share a forward with others'.
+
+        Raises:
+            ValueError: it is longer than one section or carries weights.
+        """
+        sections = next(iter(self.clip.tokenize(prompt).values()))
+        if len(sections) != 1:
+            raise ValueError(
+                f"The caption {prompt!r} is longer than one section of the text encoder (75 tokens in Stable Diffusion). Shorten it."
+            )
+        if any(weight != 1.0 for _, weight, *_ in sections[0]):
+            raise ValueError(
+                f"The caption {prompt!r} carries (weights), which cannot be trained on. Write \\( for a bracket."
+            )
+        return [token for token, *_ in sections[0]]
 
     def _set_options(self, encoder) -> None:
         """As the host does before it encodes; naming no layer keeps the encoder's own (SD 2.x: the last but one)."""
