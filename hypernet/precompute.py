@@ -13,12 +13,9 @@ import torch
 from einops import repeat
 
 from ..lidb.basis import Basis
+from ..lidb.finetune import LOSS_SCALE
 from ..lidb.residual import Residuals
 from ..lidb.value import expand
-
-LOSS_SCALE = 1024.0
-"""Losses are multiplied by it for the backward, and gradients divided: in a half-precision model small gradients would be
-rounded to zero. A power of two, so that nothing changes in float32."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import safe_open, save_file
 
 from ..lidb.basis_form import describe
+from ..lidb.finetune import LOSS_SCALE
 from ..lidb.residual import Residuals
 from ..lidb.targets import TargetTable
 from ..lidb.value import expand
@@ -25,7 +26,7 @@ from .checkpoint import Identity
 from .hypernet import HyperNet
 from .losses import balanced, cosine, output_norm, spread, weight_loss
 from .muon import Muon
-from .precompute import LOSS_SCALE, sigma_at
+from .precompute import sigma_at
 from .recipe import Draw, Recipe, draw
 from .shards import PreparedPeople
 
