@@ -130,6 +130,7 @@ def train(args: argparse.Namespace, data) -> None:
             _loop(args, job, accelerator, stop)
     finally:
         signal.signal(signal.SIGTERM, previous)
+        accelerator.free_memory()  # its share of the wrapped model: torn down around that, gloo can wait for ever
         accelerator.end_training()
     if job.training.step < job.training.recipe.total:
         sys.exit(128 + signal.SIGTERM)  # a batch scheduler takes 0 for done

@@ -124,6 +124,7 @@ class Training:
 
     def __exit__(self, *error) -> None:
         self.residuals.__exit__(*error)
+        self.model = self.net  # not the wrapper: whatever holds the process group must be gone before it is torn down
 
     def advance(self) -> dict[str, float]:
         """One optimiser step.
