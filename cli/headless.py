@@ -39,6 +39,9 @@ class _Server:
     def send_sync(self, event, data, sid=None):
         self.events.append((event, data))
 
+    def send_progress_text(self, text, node_id, sid=None):
+        self.events.append(("progress_text", (text, node_id)))
+
 
 def link_extension(base: Path) -> None:
     """Link this repository into custom_nodes, also if an older link leads elsewhere; other processes may do the same."""

@@ -137,7 +137,7 @@ def finetune(
     history, unread = [], []
     for step in range(settings.steps):
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings.steps)
+            group["lr"] = settings.learning_rate * schedule(step, settings.steps)
         value = loss(step, ranks.factors())
         optimizer.zero_grad()
         (value.float() * LOSS_SCALE).backward()
@@ -164,7 +164,7 @@ def finetune(
     return replace(ranks.identity(), facts=facts), history
 
 
-def _schedule(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
     """Three steps of warm-up, then a linear fall to a tenth."""
     warm = min(1.0, (step + 1) / 3)
     return warm * (1.0 - 0.9 * step / max(1, steps))

@@ -1,5 +1,6 @@
-"""*Apply LiDB to Model*: the identity as low-rank patches on clones of MODEL and CLIP."""
+"""*Apply LiDB to Model*: the identity as low-rank patches on clones of MODEL and CLIP, or as hooks for the plain ones."""
 
+import comfy.hooks
 import comfy.sd
 from comfy_api.latest import io
 
@@ -43,6 +44,17 @@ def apply_lidb(model, clip, lidb: LiDB, strength_model: float, strength_clip: fl
     return model, clip
 
 
+def lidb_hooks(lidb: LiDB, strength_model: float, strength_clip: float) -> comfy.hooks.HookGroup:
+    """The identity as the host's weight hooks, as *Create Hook LoRA* makes them of a file.
+
+    Attached to a conditioning, they act on the plain model only where and when that conditioning does. A strength of 0 for
+    both and a neutral identity give no hook.
+    """
+    if lidb.rank + lidb.full_rank == 0 or not (strength_model or strength_clip):
+        return comfy.hooks.HookGroup()
+    return comfy.hooks.create_hook_lora(to_lora(lidb), strength_model, strength_clip)
+
+
 class ApplyLiDB(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -51,8 +63,9 @@ class ApplyLiDB(io.ComfyNode):
             display_name="Apply LiDB to Model",
             category=CATEGORY,
             description="Patches clones of the diffusion model and its text encoder with a person's LiDB. The trigger phrase "
-            "output is what the prompt must contain for the person to appear.",
-            search_aliases=["hyperdreambooth", "apply identity", "personalize", "face"],
+            "output is what the prompt must contain for the person to appear. The hooks output is the same person for the plain "
+            "model: for one part of a picture, or some steps of the sampling.",
+            search_aliases=["hyperdreambooth", "apply identity", "personalize", "face", "hooks", "two people"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model to personalise. It is cloned, never changed."),
                 io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint. It is cloned, never changed."),
@@ -80,10 +93,15 @@ class ApplyLiDB(io.ComfyNode):
                     display_name="clip", tooltip="The personalised text encoder: encode your prompts with this one."
                 ),
                 io.String.Output(display_name="trigger", tooltip='The words that call the person, e.g. "[V] face".'),
+                io.Hooks.Output(
+                    display_name="hooks",
+                    tooltip="The person as hooks, with these strengths, for the un-personalised model: connect to Set CLIP Hooks or "
+                    "Cond Set Props. Use it instead of the model and clip outputs; with both, the person is applied twice.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, model, clip, lidb, strength_model, strength_clip):
         model, clip = apply_lidb(model, clip, lidb, strength_model, strength_clip)
-        return io.NodeOutput(model, clip, lidb.facts.trigger)
+        return io.NodeOutput(model, clip, lidb.facts.trigger, lidb_hooks(lidb, strength_model, strength_clip))

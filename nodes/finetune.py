@@ -1,7 +1,6 @@
 """*Rank-Relaxed Finetune*: sharpen a predicted person on the reference pictures, inside the running host."""
 
 import comfy.model_management as mm
-import comfy.utils
 import latent_preview
 import torch
 from comfy_api.latest import io
@@ -13,6 +12,7 @@ from ..lidb.value import Facts, LiDB
 from .apply_lidb import check_base
 from .host import HostModel
 from .pictures import MIN_FACE_PIXELS, RESOLUTION, jpeg_thumbnail, resize
+from .progress import StepProgress
 from .reference_loss import ReferenceLoss
 from .wire import CATEGORY, LidbWire, LossMapWire
 
@@ -81,8 +81,12 @@ def run_finetune(
     prompt: str,
     resolution: int,
     mask: torch.Tensor | None = None,
+    node_id: str | None = None,
 ):
     """Finetune on the host's modules; nothing of the host is changed, also after an interruption or an error.
+
+    Args:
+        node_id: the node that shows seconds per step and time left.
 
     Returns:
         (LiDB, losses per step).
@@ -101,7 +105,6 @@ def run_finetune(
     x0 = host.encode_image(fitted)
     with torch.inference_mode(False):
         weight = None if mask is None else mask_weight(mask.clone(), image, x0.shape)
-    bar = comfy.utils.ProgressBar(settings.steps)
     factors = model.model.latent_format.latent_rgb_factors
     previewer = (
         latent_preview.Latent2RGBPreviewer(factors, model.model.latent_format.latent_rgb_factors_bias)
@@ -109,16 +112,16 @@ def run_finetune(
         else None
     )
     with host.training((batch, *x0.shape[1:])), Residuals(host.modules) as residuals:
+        progress = StepProgress(settings.steps, node_id)
         loss = ReferenceLoss(host, residuals, x0, prompt, batch, settings.steps, settings.seed, weight)
 
         def on_step(step: int, ranks) -> None:
             mm.throw_exception_if_processing_interrupted()
             picture = None
-            if previewer and (step % PREVIEW_EVERY == 0 or step == settings.steps):
-                with torch.no_grad():
-                    latent = loss.preview(ranks.factors())
-                picture = ("JPEG", previewer.decode_latent_to_preview(model.model.process_latent_out(latent)), 256)
-            bar.update_absolute(step, settings.steps, picture)
+            if previewer and loss.seen is not None and (step % PREVIEW_EVERY == 0 or step == settings.steps):
+                latent = model.model.process_latent_out(loss.seen)
+                picture = ("JPEG", previewer.decode_latent_to_preview(latent), 256)
+            progress.update(step, picture)
 
         mm.throw_exception_if_processing_interrupted()
         return finetune(start, loss, settings, host.device, on_step)
@@ -210,6 +213,7 @@ class RankRelaxedFinetune(io.ComfyNode):
                     tooltip="White where the person is, on the same picture. Only that part is learnt, not the background.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 LidbWire.Output(display_name="lidb", tooltip="The sharpened person."),
                 LossMapWire.Output(
@@ -237,5 +241,8 @@ class RankRelaxedFinetune(io.ComfyNode):
         mask=None,
     ):
         settings = FinetuneSettings(steps=steps, rank=rank, learning_rate=learning_rate, space=space, seed=seed)
-        lidb, losses = run_finetune(model, clip, vae, image, lidb, settings, batch_size, prompt, resolution, mask)
+        node_id = cls.hidden and cls.hidden.unique_id  # None when called without the executor
+        lidb, losses = run_finetune(
+            model, clip, vae, image, lidb, settings, batch_size, prompt, resolution, mask, node_id
+        )
         return io.NodeOutput(lidb, {"loss": losses})

@@ -7,7 +7,6 @@ import folder_paths
 
 EXTENSIONS = {".safetensors"}
 WORKFLOWS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "workflows")
-EXAMPLE = "hyperdreambooth_person.png"
 
 
 def register_folders() -> None:
@@ -20,20 +19,21 @@ def register_folders() -> None:
         folder_paths.folder_names_and_paths[name] = (paths, EXTENSIONS)  # an unknown folder lists every file otherwise
 
 
-def place_example() -> None:
-    """Put the workflows' example picture into the input folder, as the host does with its own, so that they run first time.
+def place_examples() -> None:
+    """Put the workflows' pictures into the input folder, as the host does with its own, so that they run first time.
 
     A file of that name that is already there stays as it is; a folder that cannot be written is only reported.
     """
-    try:
-        with open(os.path.join(WORKFLOWS, EXAMPLE), "rb") as source:
-            picture = source.read()
-        with open(os.path.join(folder_paths.get_input_directory(), EXAMPLE), "xb") as target:
-            target.write(picture)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        logging.info(f"HyperDreamBooth: the example picture {EXAMPLE} could not be put into the input folder: {error}")
+    for name in sorted(name for name in os.listdir(WORKFLOWS) if name.endswith(".png")):
+        try:
+            with open(os.path.join(WORKFLOWS, name), "rb") as source:
+                picture = source.read()
+            with open(os.path.join(folder_paths.get_input_directory(), name), "xb") as target:
+                target.write(picture)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            logging.info(f"HyperDreamBooth: the example picture {name} could not be put into the input folder: {error}")
 
 
 def file_choices(folder: str) -> list[str]:

@@ -14,6 +14,7 @@ import comfy.model_management as mm
 import torch
 
 from ..lidb.targets import TargetTable, select_targets
+from .small_convolutions import SmallConvolutions
 
 _DIFFUSERS_UNET = re.compile(r"lora_unet_(down_blocks|mid_block|up_blocks)_")
 _TEXT = re.compile(r"lora_te[12]?_text_model_encoder_layers_")
@@ -75,6 +76,21 @@ class HostModel:
         linears = self.linears()
         return {name: linears[name] for name in self.table.names}
 
+    def weights(self) -> dict[str, tuple[torch.nn.Module, str]]:
+        """The host's weight key -> (module, attribute), all of UNet and text encoder; inside ``training``, those being run.
+
+        The UNet's keys begin with ``diffusion_model.``; the others are the text encoder's.
+        """
+        places = {}
+        for prefix, root in (
+            ("diffusion_model", self._trained.model.diffusion_model),
+            ("", self._encoding.cond_stage_model),
+        ):
+            for path, module in root.named_modules():
+                for name in [name for name, tensor in module._parameters.items() if tensor is not None]:
+                    places[".".join(part for part in (prefix, path, name) if part)] = module, name
+        return places
+
     @property
     def base(self) -> str:
         """The host's name for this architecture, e.g. ``SD15``."""
@@ -133,6 +149,8 @@ class HostModel:
                         )
             stack.callback(setattr, mm, "in_training", mm.in_training)
             mm.in_training = True
+            if self.device.type == "cpu":
+                stack.enter_context(SmallConvolutions())
             stack.callback(setattr, self, "_trained", self.model)
             stack.callback(setattr, self, "_encoding", self.clip)
             self._trained, self._encoding = model, clip
@@ -225,13 +243,18 @@ class HostModel:
         """Squared error of the model's own prediction (eps, v, flow, ...), mean over each sample: (N,).
 
         ``weight (N, 1, h, w)``, mean 1 over each sample, says where it counts.
+        """
+        return self.prediction_error(self.denoise(x0, noise, sigma, context, pooled), x0, sigma, weight)
+
+    def prediction_error(
+        self, denoised: torch.Tensor, x0: torch.Tensor, sigma: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``denoising_loss`` of an estimate that ``denoise`` has made at level ``sigma (N,)``: (N,).
 
         The host hands out denoised pictures, whose error is the prediction's times a factor that depends on sigma
         alone. The factor is asked from the model's sampling object, so every prediction type is weighted as trained.
         """
-        denoised = self.denoise(x0, noise, sigma, context, pooled)
-        sampling = self._trained.model.model_sampling
-        zero = torch.zeros_like(x0)
+        sampling, zero = self._trained.model.model_sampling, torch.zeros_like(x0)
         gain = sampling.calculate_denoised(sigma, zero + 1, zero) - sampling.calculate_denoised(sigma, zero, zero)
         error = ((denoised.float() - x0) / gain).pow(2)
         return (error if weight is None else error * weight).mean((1, 2, 3))

@@ -18,39 +18,67 @@ MASK_MARGIN = 1.6
 
 
 def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict | list | None = None) -> torch.Tensor:
-    """Cut the square with the face out of every picture.
+    """Cut the square with the largest face out of every picture: (N, H, W, C) -> (N, S, S, 3).
+
+    Arguments and errors are those of ``face_squares``.
+    """
+    return cut_squares(image, face_squares(image.shape, mask, box))
+
+
+def face_squares(
+    shape: tuple[int, ...],
+    mask: torch.Tensor | None = None,
+    box: dict | list | None = None,
+    index: int = 0,
+    margin: float = MASK_MARGIN,
+    middle: bool = False,
+) -> list[tuple[int, int, int]]:
+    """The square around the face in every picture: (top, left, side) in pixels.
 
     Args:
-        image: (N, H, W, C) in 0..1; only the first three channels are used.
+        shape: the pictures', (N, H, W, C).
         mask: (N or 1, H, W), white on the face.
-        box: ``{"x", "y", "width", "height"}`` in pixels; or a list of them, of which the largest counts; or, as the
-            host's detectors give it, a list of such lists, one per picture.
+        box: ``{"x", "y", "width", "height"}`` in pixels; or a list of them; or, as the host's detectors give it, a list
+            of such lists, one per picture.
+        index: which box of a list, counted from 0 with the largest first.
+        margin: the square's side as a multiple of the mask's or box's larger side.
+        middle: take the centred square of a picture whose list of boxes is empty, instead of raising.
 
     Returns:
-        (N, S, S, 3). Without mask or box: the largest centred square. Squares of different size are brought to the
-        first one's.
+        N squares. Without mask or box: the largest centred square.
 
     Raises:
-        ValueError: fewer than 48 pixels across the face, an empty mask, or a box outside the picture.
+        ValueError: fewer than 48 pixels across the face, an empty mask, no box of that index, or a box outside the
+            picture; the sentence names the picture.
     """
-    image = image[..., :3]
-    N, H, W = image.shape[:3]
-    crops = []
+    N, H, W = shape[:3]
+    squares = []
     for i in range(N):
         if mask is not None:
-            square = _around(*_mask_box(mask[min(i, mask.shape[0] - 1)], H, W), H, W)
+            square = _around(*_mask_box(mask[min(i, mask.shape[0] - 1)], i, H, W), margin, H, W)
         elif box is not None:
-            square = _around(*_checked_box(_largest_box(box, i), H, W), H, W)
+            boxes = boxes_of(box, i)
+            around = None if middle and not boxes else _checked_box(_chosen_box(boxes, index, i), i, H, W)
+            square = _around(*around, margin, H, W) if around else centred_square(H, W)
         else:
-            side = min(H, W)
-            square = ((H - side) // 2, (W - side) // 2, side)
-        top, left, side = square
-        if side < MIN_FACE_PIXELS:
+            square = centred_square(H, W)
+        if square[2] < MIN_FACE_PIXELS:
             raise ValueError(
-                f"The face's square is only {side} x {side} pixels (picture {W} x {H}); at least "
+                f"The face's square in picture {i + 1} is only {square[2]} x {square[2]} pixels (picture {W} x {H}); at least "
                 f"{MIN_FACE_PIXELS} x {MIN_FACE_PIXELS} are needed. Use a larger picture or a larger mask."
             )
-        crops.append(image[i : i + 1, top : top + side, left : left + side])
+        squares.append(square)
+    return squares
+
+
+def centred_square(H: int, W: int) -> tuple[int, int, int]:
+    """The largest square in the middle of a picture: (top, left, side)."""
+    return (H - min(H, W)) // 2, (W - min(H, W)) // 2, min(H, W)
+
+
+def cut_squares(image: torch.Tensor, squares: list[tuple[int, int, int]]) -> torch.Tensor:
+    """One square per picture, (N, H, W, C) -> (N, S, S, 3); squares of different size are brought to the first one's."""
+    crops = [image[i : i + 1, top : top + side, left : left + side, :3] for i, (top, left, side) in enumerate(squares)]
     return torch.cat([resize(crop, crops[0].shape[1], crops[0].shape[1]) for crop in crops])
 
 
@@ -73,43 +101,54 @@ def read_square(picture: Path, mask: Path | None = None) -> torch.Tensor:
     return face
 
 
-def _mask_box(mask: torch.Tensor, H: int, W: int) -> tuple[float, float, float, float]:
+def _mask_box(mask: torch.Tensor, picture: int, H: int, W: int) -> tuple[float, float, float, float]:
     if mask.shape != (H, W):
         mask = rearrange(resize(rearrange(mask, "h w -> 1 h w 1"), H, W), "1 h w 1 -> h w")
     rows, columns = (mask > 0.5).any(1).nonzero(), (mask > 0.5).any(0).nonzero()
     if not len(rows):
         raise ValueError(
-            "The mask is empty, so there is no face to cut out. Paint the face white, or leave the mask unconnected."
+            f"The mask of picture {picture + 1} is empty, so there is no face to cut out. Paint the face white, or leave the "
+            "mask unconnected."
         )
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     return left, top, right - left, bottom - top
 
 
-def _largest_box(box: dict | list, picture: int) -> dict:
+def boxes_of(box: dict | list, picture: int) -> list[dict]:
+    """One picture's boxes, the largest first, from any of the host's forms; may be empty."""
     if isinstance(box, list) and box and isinstance(box[0], list):
         box = box[min(picture, len(box) - 1)]
-    if isinstance(box, dict):
-        return box
-    if not box:
+    boxes = [box] if isinstance(box, dict) else list(box)
+    return sorted(boxes, key=lambda b: b["width"] * b["height"], reverse=True)
+
+
+def _chosen_box(boxes: list[dict], index: int, picture: int) -> dict:
+    if not boxes:
         raise ValueError(
-            f"The bounding boxes of picture {picture + 1} are empty: no face was found. Use another picture, or leave the "
-            "box unconnected."
+            f"In picture {picture + 1} no face was found: its list of bounding boxes is empty. Lower the detector's confidence, "
+            "mark the face with a mask, or use another picture. Without box and mask the middle is taken."
         )
-    return max(box, key=lambda b: b["width"] * b["height"])
+    if index >= len(boxes):
+        raise ValueError(
+            f"Picture {picture + 1} has {len(boxes)} {'box' if len(boxes) == 1 else 'boxes'}, so there is none of index {index}. "
+            f"Choose an index from 0 (the largest) to {len(boxes) - 1}, or let the detector find more faces."
+        )
+    return boxes[index]
 
 
-def _checked_box(box: dict, H: int, W: int) -> tuple[float, float, float, float]:
+def _checked_box(box: dict, picture: int, H: int, W: int) -> tuple[float, float, float, float]:
     x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0 or x >= W or y >= H or x + width <= 0 or y + height <= 0:
         raise ValueError(
-            f"The bounding box {box} lies outside the picture of {W} x {H} pixels. Choose a box around the face."
+            f"The bounding box x={x:g}, y={y:g}, width={width:g}, height={height:g} lies outside picture {picture + 1} of {W} x {H} pixels. "
+            "Choose a box around the face."
         )
     return x, y, width, height
 
 
-def _around(x: float, y: float, width: float, height: float, H: int, W: int) -> tuple[int, int, int]:
+def _around(x: float, y: float, width: float, height: float, margin: float, H: int, W: int) -> tuple[int, int, int]:
     """The square around a box, widened by the margin and pushed inside the picture: (top, left, side)."""
-    side = int(min(H, W, round(max(width, height) * MASK_MARGIN)))
+    side = int(min(H, W, round(max(width, height) * margin)))
     left = int(min(max(round(x + width / 2 - side / 2), 0), W - side))
     top = int(min(max(round(y + height / 2 - side / 2), 0), H - side))
     return top, left, side
@@ -139,3 +178,15 @@ def jpeg_thumbnail(image: torch.Tensor, side: int = 64) -> bytes:
     picture.thumbnail((side, side))
     picture.save(buffer, "JPEG", quality=70)
     return buffer.getvalue()
+
+
+def read_thumbnail(data: bytes) -> Image.Image:
+    """Inverse of ``jpeg_thumbnail``, for bytes of unknown origin.
+
+    Raises:
+        ValueError: they are no JPEG.
+    """
+    try:
+        return Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB")
+    except Exception as error:  # Pillow raises many kinds, some of them bare SyntaxError or DecompressionBombError
+        raise ValueError(f"the thumbnail is no readable JPEG ({type(error).__name__})") from error

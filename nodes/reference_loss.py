@@ -6,18 +6,25 @@ from ..lidb.residual import Residuals
 from ..lidb.value import Factors
 from .host import HostModel
 
+TEXT_EVERY = 8  # steps between two forwards and backwards of the text encoder; every step was no better (docs/speed.md)
+DREAMT = 0.6  # through noise above this share of the levels the model paints the person rather than copies the picture
+
 
 class ReferenceLoss:
     """``loss(step, factors)`` on reference latents; noise and noise levels come from its own generator.
 
     The levels of one run cover the model's whole range evenly (stratified over all steps and samples), which lowers the
-    gradient's variance where only 40 steps are taken.
+    gradient's variance where only 40 steps are taken. The text encoder runs, and its residuals learn, at every
+    ``text_every``-th step; between them its last output is used again.
 
     Args:
         x0: reference latents (P, c, h, w), one per photo; samples take the photos in turn.
         prompt: the sentence with the trigger phrase, e.g. "a photo of a [V] face".
         batch: noisy copies per step.
         weight: where the pictures count, (P, 1, h, w) with mean 1; None counts everything alike.
+
+    ``seen`` is the latest estimate (1, c, h, w) of the picture through strong noise, None before there was one: a preview
+    that costs nothing, because the loss has made it.
     """
 
     def __init__(
@@ -30,13 +37,15 @@ class ReferenceLoss:
         steps: int,
         seed: int,
         weight: torch.Tensor | None = None,
+        text_every: int = TEXT_EVERY,
     ):
         self.weight = None if weight is None else weight.to(x0)
         self.host, self.residuals, self.x0, self.prompt, self.batch = host, residuals, x0, prompt, batch
-        self.stream = torch.Generator().manual_seed(seed)
+        self.text_every, self.stream = text_every, torch.Generator().manual_seed(seed)
         total = steps * batch
         strata = torch.randperm(total, generator=self.stream)
         levels = (strata + torch.rand(total, generator=self.stream)) / total  # (steps * batch,) in 0..1
+        self.levels, self.seen = levels, None
         sigmas = host.sigmas.detach().cpu().float()
         self.sigmas = sigmas[(levels * len(sigmas)).long().clamp(max=len(sigmas) - 1)].to(x0.device)
 
@@ -46,17 +55,15 @@ class ReferenceLoss:
         x0 = self.x0[photo.to(self.x0.device)]
         noise = torch.randn(x0.shape, generator=self.stream).to(x0)
         self.residuals.set(factors)
-        context, pooled = self.host.encode_prompt(self.prompt)
+        if step % self.text_every == 0:
+            text = self.host.encode_prompt(self.prompt)
+            self.text = tuple(None if part is None else part.detach() for part in text)
+        else:
+            text = self.text
         sigma = self.sigmas[first : first + self.batch]
         weight = None if self.weight is None else self.weight[photo.to(self.x0.device)]
-        return self.host.denoising_loss(x0, noise, sigma, context, pooled, weight).mean()
-
-    @torch.no_grad()
-    def preview(self, factors: Factors) -> torch.Tensor:
-        """The picture the model sees through strong noise now: x0 estimate (1, c, h, w) from a fixed draw."""
-        stream = torch.Generator().manual_seed(0)
-        noise = torch.randn(self.x0[:1].shape, generator=stream).to(self.x0)
-        sigma = self.host.sigmas[int(0.7 * len(self.host.sigmas))].detach().clone().to(self.x0)[None]
-        self.residuals.set(factors)
-        context, pooled = self.host.encode_prompt(self.prompt)
-        return self.host.denoise(self.x0[:1], noise, sigma, context, pooled)
+        denoised = self.host.denoise(x0, noise, sigma, *text)
+        level, sample = self.levels[first : first + self.batch].max(0)
+        if level > DREAMT:
+            self.seen = denoised[sample, None].detach()
+        return self.host.prediction_error(denoised, x0, sigma, weight).mean()

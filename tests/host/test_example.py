@@ -1,25 +1,31 @@
-"""The workflows' example picture is in the input folder after start-up, and nothing of the user's is overwritten."""
+"""The workflows' example pictures are in the input folder after start-up, and nothing of the user's is overwritten."""
+
+from pathlib import Path
 
 import folder_paths
 
 from hyperdreambooth.nodes import folders
 
+EXAMPLE = "hyperdreambooth_person.png"
 
-def test_the_example_picture_is_there_after_start_up(host):
-    placed = host.base / "input" / folders.EXAMPLE
-    with open(f"{folders.WORKFLOWS}/{folders.EXAMPLE}", "rb") as source:
-        assert placed.read_bytes() == source.read()
+
+def test_the_example_pictures_are_there_after_start_up(host):
+    pictures = sorted(Path(folders.WORKFLOWS).glob("*.png"))
+    assert EXAMPLE in [p.name for p in pictures]
+    for picture in pictures:
+        assert (host.base / "input" / picture.name).read_bytes() == picture.read_bytes()
 
 
 def test_a_picture_of_that_name_stays(host, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
-    (tmp_path / folders.EXAMPLE).write_bytes(b"mine")
-    folders.place_example()
-    assert (tmp_path / folders.EXAMPLE).read_bytes() == b"mine"
+    (tmp_path / EXAMPLE).write_bytes(b"mine")
+    folders.place_examples()
+    assert (tmp_path / EXAMPLE).read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == len(list(Path(folders.WORKFLOWS).glob("*.png")))
 
 
 def test_an_input_folder_that_cannot_be_written_is_reported_and_nothing_else(host, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "absent"))
     with caplog.at_level("INFO"):
-        folders.place_example()
-    assert "could not be put into the input folder" in caplog.text
+        folders.place_examples()
+    assert f"{EXAMPLE} could not be put into the input folder" in caplog.text

@@ -83,6 +83,9 @@ def test_progress_previews_and_losses_reach_the_user(host, monkeypatch):
     assert len(shown) == len({*range(PREVIEW_EVERY, steps, PREVIEW_EVERY), steps})
     for (kind, picture, _), about in shown:
         assert about["node_id"] == "tune" and kind == "JPEG" and picture.getextrema() != ((0, 0),) * 3
+    words = [data for event, data in host.server.events if event == "progress_text"]
+    assert words and all(node == "tune" for _, node in words)
+    assert words[-1][0].startswith(f"{steps} steps in ")
     losses = host.executor.caches.outputs.get_local("tune").outputs[1][0]["loss"]
     assert len(losses) == steps and all(isinstance(loss, float) and loss > 0 for loss in losses)
     assert Image.open(host.saved(outputs["plot"])[0]).size == (840, 520)

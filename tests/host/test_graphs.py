@@ -60,7 +60,7 @@ def test_each_workflow_gives_its_pictures(host, path):
 
 def test_every_node_has_tooltips_and_a_help_page(host):
     ours = {k: v for k, v in host.object_info().items() if k.startswith("HDB_")}
-    assert len(ours) == 7
+    assert len(ours) == 11
     for name, info in ours.items():
         for group in ("required", "optional"):
             for key, spec in (info["input"].get(group) or {}).items():

@@ -1,0 +1,44 @@
+"""Convolutions over a handful of pixels as one matrix product, where the CPU's own kernels are slow under autograd.
+
+In the depths of an SD UNet a 3 x 3 convolution with tens of megabytes of weights meets 2 x 2 or 4 x 4 pixels. oneDNN then
+takes two to four times as long as one pass over the weights would; measured in docs/speed.md. A rule decides, not a
+stopwatch, so that the same seed gives the same person.
+"""
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+HEAVY = 1 << 22  # numbers in a kernel from which its memory traffic matters
+FEW_PIXELS = 4  # of one picture
+FEW_POSITIONS, MANY_CHANNELS = 64, 1920  # of the batch; from so many channels on
+
+
+class SmallConvolutions(TorchFunctionMode):
+    """While active, ``conv2d`` on the CPU takes the matrix product where that is faster; nothing is patched."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.conv2d and _is_small(*args, **(kwargs or {})):
+            return _as_product(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _is_small(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
+    if x.device.type != "cpu" or groups != 1 or isinstance(padding, str) or weight.numel() < HEAVY or x.ndim != 4:
+        return False
+    pixels = x.shape[2] * x.shape[3] // (_pair(stride)[0] * _pair(stride)[1])
+    return pixels <= FEW_PIXELS or (x.shape[0] * pixels <= FEW_POSITIONS and x.shape[1] >= MANY_CHANNELS)
+
+
+def _as_product(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
+    (height, width), kernel = x.shape[2:], weight.shape[2:]
+    size = [
+        (side + 2 * p - d * (k - 1) - 1) // s + 1
+        for side, k, s, p, d in zip((height, width), kernel, *map(_pair, (stride, padding, dilation)), strict=True)
+    ]
+    columns = torch.nn.functional.unfold(x, kernel, dilation, padding, stride)  # (N, c * k * k, positions)
+    y = torch.nn.functional.linear(columns.mT.contiguous(), weight.flatten(1), bias)  # (N, positions, channels)
+    return y.mT.reshape(x.shape[0], -1, *size)
+
+
+def _pair(value) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,197 @@
+"""*Blend LiDBs*, *LiDB Info* and *Identity Score* in the real executor."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hyperdreambooth.cli.headless import NodeFailed
+from hyperdreambooth.faceworld.metrics import IdentityMetric
+from hyperdreambooth.lidb.basis import Basis
+from hyperdreambooth.lidb.file import save_lidb
+from hyperdreambooth.lidb.value import Facts, LiDB
+from hyperdreambooth.nodes.finetune import starting_basis
+from hyperdreambooth.nodes.host import HostModel
+
+PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
+BLEND = {f"weight_{i}": 1.0 for i in range(1, 5)} | {"how": "exact sum"}
+
+
+def load_picture(host, name: str) -> dict:
+    target = host.base / "input" / name
+    if not target.exists():
+        target.write_bytes((PEOPLE / name).read_bytes())
+    return {"class_type": "LoadImage", "inputs": {"image": name}}
+
+
+def predictions(host, *names: str) -> dict:
+    """A graph that predicts one person per photo: nodes ``person0``, ``person1``, ..."""
+    api = {"net": {"class_type": "HDB_LoadHyperNet", "inputs": {"hypernet_name": "faceworld.safetensors"}}}
+    for i, name in enumerate(names):
+        api[f"photo{i}"] = load_picture(host, name)
+        api[f"person{i}"] = {
+            "class_type": "HDB_PredictLiDB", "inputs": {"hypernet": ["net", 0], "image": [f"photo{i}", 0]}
+        }  # fmt: skip
+    return api
+
+
+def blend(*people: list, **widgets) -> dict:
+    inputs = {f"lidb_{i}": person for i, person in enumerate(people, 1)}
+    return {"class_type": "HDB_BlendLiDBs", "inputs": inputs | BLEND | widgets}
+
+
+def draw(lidb: list) -> dict:
+    """A short sampling with a person applied; the picture comes out of node ``save``."""
+    loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "faceworld.safetensors"}}
+    apply = {"model": ["base", 0], "clip": ["base", 1], "lidb": lidb, "strength_model": 1.0, "strength_clip": 1.0}
+    sampling = {
+        "seed": 5, "steps": 3, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+        "model": ["apply", 0], "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0],
+    }  # fmt: skip
+    return {
+        "base": loader,
+        "apply": {"class_type": "HDB_ApplyLiDB", "inputs": apply},
+        "positive": {"class_type": "CLIPTextEncode", "inputs": {"text": "a photo of a [V] face", "clip": ["apply", 1]}},
+        "negative": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["apply", 1]}},
+        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
+        "sample": {"class_type": "KSampler", "inputs": sampling},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["base", 2]}},
+        "save": {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}},
+    }
+
+
+def pixels(host, output: dict) -> np.ndarray:
+    return np.asarray(Image.open(host.saved(output)[0]).convert("RGB"), int)
+
+
+@pytest.mark.parametrize("how", ["exact sum", "morph"])
+def test_a_blend_with_everything_on_one_person_draws_that_person(host, how):
+    api = predictions(host, "00_reference.png", "03_reference.png")
+    pictures = {}
+    for name, lidb in (("first", ["person0", 0]), ("all of the first", ["blend", 0]), ("half", ["halves", 0])):
+        graph = api | draw(lidb) | {
+            "blend": blend(["person0", 0], ["person1", 0], weight_1=0.7, weight_2=0.0, how=how),
+            "halves": blend(["person0", 0], ["person1", 0], how=how),
+        }  # fmt: skip
+        pictures[name] = pixels(host, host.run(graph)["save"])
+    assert np.array_equal(pictures["all of the first"], pictures["first"])
+    assert np.abs(pictures["half"] - pictures["first"]).max() > 20
+
+
+def test_a_blend_says_its_shares_and_shows_everybody(host):
+    names = ["00_reference.png", "03_reference.png", "05_reference.png"]
+    people = [[f"person{i}", 0] for i in range(3)]
+    api = predictions(host, *names) | {
+        "blend": blend(*people, weight_1=2.0),
+        "info": {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["blend", 0]}},
+        "report": {"class_type": "PreviewAny", "inputs": {"source": ["blend", 2]}},
+    }
+    outputs = host.run(api)
+    shares = "50 % of person 1 + 25 % of person 2 + 25 % of person 3"
+    assert outputs["report"]["text"][0].startswith(f"{shares}; rank 3, ")
+    assert (
+        "made: blended\n" in outputs["info"]["text"][0] and "rank: 3 inside the basis\n" in outputs["info"]["text"][0]
+    )
+    assert Image.open(host.saved(outputs["info"])[0]).size == (3 * 64, 64)  # the thumbnails side by side
+
+
+def save_person(host, faceworld, name: str, basis: Basis | None = None, width: int = 1, **facts) -> dict:
+    """A random person as a file in models/lidb -> a *Load LiDB* node with it."""
+    table = HostModel(*faceworld[:2]).table
+    if width > 1:
+        wide = tuple(replace(t, in_features=width * t.in_features) for t in table)
+        table = replace(table, targets=wide)
+    basis = basis or starting_basis(table)
+    stream = torch.Generator().manual_seed(0)
+    A, B = torch.randn(len(table), basis.a, 1, generator=stream), torch.randn(len(table), 1, basis.b, generator=stream)
+    path = host.base / "models" / "lidb" / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_lidb(path, LiDB(table, basis, A, B, frozen_rank=1, facts=Facts(**{"base": "Faceworld"} | facts)))
+    return {"class_type": "HDB_LoadLiDB", "inputs": {"lidb_name": path.name}}
+
+
+def test_people_who_cannot_be_blended_are_refused_and_other_triggers_are_said(host, faceworld):
+    basis = starting_basis(HostModel(*faceworld[:2]).table)
+    api = {
+        "a": save_person(host, faceworld, "a"),
+        "seed": save_person(host, faceworld, "seed", basis=replace(basis, seed=9)),
+        "wide": save_person(host, faceworld, "wide", width=2, base="Widebase"),
+        "named": save_person(host, faceworld, "named", trigger="[V] person"),
+        "text": {"class_type": "PreviewAny", "inputs": {"source": ["blend", 2]}},
+    }
+    for other, widgets, says in (
+        ("seed", {}, "LiDB 2 is written in another basis .*'seed': 9.* than LiDB 1"),
+        ("wide", {}, "LiDB 2 was made for Widebase .* and LiDB 1 for Faceworld"),
+        ("a", {"weight_1": -1.0}, "add up to 0"),
+    ):
+        graph = api | {"blend": blend(["a", 0], [other, 0], **widgets)}
+        with pytest.raises(NodeFailed, match=says) as failure:
+            host.run(graph)
+        assert "\n" not in str(failure.value) and str(failure.value).endswith(".")
+    report = host.run(api | {"blend": blend(["named", 0], ["a", 0])})["text"]["text"][0]
+    assert '"[V] person" is kept' in report and "[V] face, [V] person" in report
+
+
+def test_info_shows_the_thumbnail_and_survives_a_damaged_one(host, faceworld):
+    api = predictions(host, "00_reference.png")
+    api["info"] = {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["person0", 0]}}
+    shown = host.run(api)["info"]
+    for part in (
+        'trigger phrase: "[V] face"',
+        "base model: Faceworld",
+        "made: predicted\n",
+        "rank: 1 inside the basis",
+        "float16\nthumbnail: ",
+    ):
+        assert part in shown["text"][0], (part, shown["text"][0])
+    photo = np.asarray(Image.open(PEOPLE / "00_reference.png").convert("RGB").resize((64, 64)), int)
+    assert np.abs(pixels(host, shown) - photo).mean() < 12  # the picture it was predicted from
+    damaged = {"load": save_person(host, faceworld, "damaged", thumbnail=b"no jpeg at all")}
+    damaged["info"] = {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["load", 0]}}
+    shown = host.run(damaged)["info"]
+    assert "not shown: the thumbnail is no readable JPEG" in shown["text"][0] and "images" not in shown
+
+
+def test_the_score_is_the_measures_own_and_prefers_the_right_person(host):
+    (ruler,) = host.object_info()["HDB_IdentityScore"]["input"]["required"]["metric"][1]["options"]
+    assert ruler == "faceworld identity (drawn faces only)"
+    files = ["00_photo1.png", "00_photo2.png", "03_photo1.png", "00_reference.png"]
+    api = {f"p{i}": load_picture(host, name) for i, name in enumerate(files)}
+    api["pair"] = {"class_type": "BatchImagesNode", "inputs": {"images.image0": ["p0", 0], "images.image1": ["p1", 0]}}
+    wanted = {}
+    metric = IdentityMetric()
+    tensors = [
+        torch.from_numpy(np.asarray(Image.open(PEOPLE / f).convert("RGB")).copy()).movedim(-1, 0)[None] / 255
+        for f in files
+    ]
+    for name, image, own in (("same", ["pair", 0], tensors[:2]), ("other", ["p2", 0], tensors[2:3])):
+        inputs = {"image": image, "reference": ["p3", 0], "metric": ruler}
+        api[name] = {"class_type": "HDB_IdentityScore", "inputs": inputs}
+        api[f"{name} as text"] = {"class_type": "PreviewAny", "inputs": {"source": [name, 0]}}
+        wanted[name] = float(metric.similarity(torch.cat(own), tensors[3]).mean())
+    outputs = host.run(api)
+    found = {name: float(outputs[f"{name} as text"]["text"][0]) for name in wanted}
+    assert found == pytest.approx(wanted, abs=1e-5) and found["same"] > found["other"] + 0.3
+    report = outputs["same"]["text"][0].split("\n")
+    assert report[0] == f"{ruler}: {found['same']:.3f} (mean of 2 x 1 comparisons)" and len(report) == 4
+    assert report[2].startswith("picture 2: ")
+
+
+def test_the_score_refuses_pictures_its_network_never_saw(host):
+    api = {"photo": load_picture(host, "00_photo1.png")}
+    api["large"] = {"class_type": "ImageScale", "inputs": {
+        "image": ["photo", 0], "width": 512, "height": 512, "upscale_method": "bilinear", "crop": "disabled"}}  # fmt: skip
+    for inputs, says in (
+        ({"image": ["large", 0], "reference": ["photo", 0]}, "but image has 512 x 512"),
+        ({"image": ["photo", 0], "reference": ["large", 0]}, "but reference has 512 x 512"),
+    ):
+        metric = {"metric": "faceworld identity (drawn faces only)"}
+        api["score"] = {"class_type": "HDB_IdentityScore", "inputs": inputs | metric}
+        with pytest.raises(
+            NodeFailed, match=f"drawn faces only.*128 x 128 pixels.*{says}.*for photographs.*no measure"
+        ) as failure:
+            host.run(api)
+        assert "\n" not in str(failure.value) and str(failure.value).endswith(".")

@@ -1,0 +1,39 @@
+"""The matrix product is the same convolution, forward and backward, and is taken only where it was meant."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+# by its path: the package of the nodes needs the host
+PATH = Path(__file__).resolve().parents[2] / "nodes" / "small_convolutions.py"
+SPEC = importlib.util.spec_from_file_location("small_convolutions", PATH)
+module = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(module)
+
+
+@pytest.mark.parametrize("pixels, stride, kernel", [((2, 2), 1, 3), ((4, 4), 2, 3), ((3, 1), 1, 3), ((2, 2), 1, 1)])
+def test_product_equals_convolution(pixels, stride, kernel, monkeypatch):
+    monkeypatch.setattr(module, "HEAVY", 0)
+    stream = torch.Generator().manual_seed(0)
+    layer = torch.nn.Conv2d(48, 32, kernel, stride, padding=kernel // 2).requires_grad_(False)
+    x = torch.randn(2, 48, *pixels, generator=stream).requires_grad_()
+    plain = layer(x)
+    (expected,) = torch.autograd.grad(plain.pow(2).sum(), x)
+    with module.SmallConvolutions():
+        assert module._is_small(x, layer.weight, None, layer.stride)
+        product = layer(x)
+    (found,) = torch.autograd.grad(product.pow(2).sum(), x)
+    assert product.shape == plain.shape and "Convolution" not in type(product.grad_fn).__name__
+    torch.testing.assert_close(product, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_everything_else_is_left_alone():
+    stream = torch.Generator().manual_seed(0)
+    few, many = torch.randn(1, 64, 2, 2, generator=stream), torch.randn(1, 4, 64, 64, generator=stream)
+    for layer, x in ((torch.nn.Conv2d(64, 64, 3, padding=1), few), (torch.nn.Conv2d(4, 8, 3, padding=1), many)):
+        with module.SmallConvolutions():
+            seen = layer(x)
+        assert torch.equal(seen, layer(x)) and "Convolution" in type(seen.grad_fn).__name__
