@@ -14,6 +14,7 @@ VERBS = {
     "precompute": "prepare a folder of faces for training, with a LiDB for every person",
     "basis": "learn a basis from fitted people, in place of the random one",
     "train": "train a HyperNet for a checkpoint of the host",
+    "finetune": "learn a person from a photo: lidb, lora, dreambooth or textual-inversion, as a file for the host",
     "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics",
 }
 

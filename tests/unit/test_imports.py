@@ -10,8 +10,9 @@ ALLOWED = {
     "hypernet": {"hypernet", "lidb"},
     "nodes": {"nodes", "hypernet", "lidb", "faceworld"},
     "faceworld": {"faceworld", "nodes", "hypernet", "lidb"},
-    "cli": {"cli", "faceworld", "nodes", "hypernet", "lidb"},
-    "bench": {"bench", "cli", "faceworld", "nodes", "hypernet", "lidb"},
+    "methods": {"methods", "nodes", "hypernet", "lidb"},
+    "cli": {"cli", "methods", "faceworld", "nodes", "hypernet", "lidb"},
+    "bench": {"bench", "cli", "methods", "faceworld", "nodes", "hypernet", "lidb"},
 }
 HOST = {"comfy", "comfy_api", "folder_paths", "nodes", "latent_preview", "execution", "server"}
 FORBIDDEN = {"subprocess", "pickle", "socket", "urllib", "requests", "http", "marshal", "shelve"}
