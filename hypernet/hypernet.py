@@ -10,6 +10,8 @@ from einops import einsum, rearrange, repeat
 from torch import nn
 from transformers import ViTConfig, ViTModel
 
+from .decoder import decode, keys_values
+
 HEAD_STD = 1e-3
 
 
@@ -38,7 +40,9 @@ class HyperNetConfig:
         if odd:
             raise ValueError(f"A HyperNet's sizes are whole numbers from 1 on, but got {str(odd)[:100]}")
         if self.patch_size > self.image_size:
-            raise ValueError(f"A HyperNet's patches ({self.patch_size} px) are larger than its picture ({self.image_size})")
+            raise ValueError(
+                f"A HyperNet's patches ({self.patch_size} px) are larger than its picture ({self.image_size})"
+            )
         for width, heads in (
             (self.encoder_width, self.encoder_heads),
             (self.decoder_width, self.decoder_heads),
@@ -110,13 +114,13 @@ class HyperNet(nn.Module):
 
     def refine(self, face: torch.Tensor) -> torch.Tensor:
         """Face tokens (N, T, width) -> normalised deviation from the mean identity (N, L, a+b)."""
-        memory = self.face_in(face)
+        memory = keys_values(self.decoder, self.face_in(face))
         theta = face.new_zeros(face.shape[0], self.config.layers, self.config.numbers)
         layers = repeat(self.layer_embedding, "l d -> n l d", n=face.shape[0]) + self.pooled_in(
             face.mean(1, keepdim=True)
         )
         for _ in range(self.config.refinements):
-            theta = theta + self.head(self.decoder(layers + self.weights_in(theta), memory))
+            theta = theta + self.head(decode(self.decoder, layers + self.weights_in(theta), memory))
         return theta
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import ViTModel
 
 from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet, save_hypernet
+from hyperdreambooth.hypernet.decoder import decode, keys_values
 from hyperdreambooth.hypernet.hypernet import HEAD_STD, HyperNet, HyperNetConfig, encoder_sizes, load_encoder
 from hyperdreambooth.hypernet.losses import weight_loss
 from hyperdreambooth.lidb import basis as basis_module
@@ -176,3 +177,18 @@ def test_an_encoder_can_start_from_a_local_vit(tmp_path, net):
         load_encoder(net, tmp_path)
     with pytest.raises(ValueError, match="encoder_width"):
         load_encoder(HyperNet(replace(net.config, encoder_width=16)), tmp_path)
+
+
+def test_decoder_equals_torchs_own(net):
+    """One pass over the face's keys and values is what nn.TransformerDecoder computes, gradients included."""
+    for parameter in net.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # biases too, which begin at zero
+    x, memory = (torch.randn(2, n, net.config.decoder_width).requires_grad_() for n in (5, 7))
+    expected, found = net.decoder(x, memory), decode(net.decoder, x, keys_values(net.decoder, memory))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(expected.square().sum(), [x, memory]),
+        torch.autograd.grad(found.square().sum(), [x, memory]),
+        strict=True,
+    ):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
