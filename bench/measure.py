@@ -2,8 +2,12 @@
 
 import json
 import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 
 from ..cli.hardware import hardware
@@ -22,6 +26,51 @@ def peak_bytes() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def finish() -> None:
+    """Wait until the device has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Peak:
+    """Peak memory of a ``with`` block: of the device where there is one, else of the process, looked at every 5 ms.
+
+    >>> with Peak() as peak:
+    ...     work()
+    >>> peak.bytes
+    """
+
+    def __enter__(self) -> "Peak":
+        self.bytes, self._done, self._thread = 0, threading.Event(), threading.Thread(target=self._watch, daemon=True)
+        reset_peak()
+        if not torch.cuda.is_available():
+            self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._done.wait(0.005):
+            self.bytes = max(self.bytes, process.memory_info().rss)
+
+    def __exit__(self, *_) -> None:
+        if torch.cuda.is_available():
+            self.bytes = torch.cuda.max_memory_allocated()
+        else:
+            self._done.set()
+            self._thread.join()
+
+
+@contextmanager
+def extra_memory(inference: Callable[[], object]) -> Iterator[dict]:
+    """Hands out a dict in which, at the end, stands ``peak_extra_bytes``: the block's peak over that of ``inference``."""
+    with Peak() as before:
+        inference()
+    found = {}
+    with Peak() as peak:
+        yield found
+    found["peak_extra_bytes"] = max(0, peak.bytes - before.bytes)
 
 
 def publish(bench: str, rows: list[dict]) -> None:

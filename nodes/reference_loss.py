@@ -6,7 +6,7 @@ from ..lidb.residual import Residuals
 from ..lidb.value import Factors
 from .host import HostModel
 
-TEXT_EVERY = 8  # steps between two forwards and backwards of the text encoder; every step was no better (docs/speed.md)
+TEXT_EVERY = 4  # steps between two forwards and backwards of the text encoder; every step was no better (docs/speed.md)
 DREAMT = 0.6  # through noise above this share of the levels the model paints the person rather than copies the picture
 
 

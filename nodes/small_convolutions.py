@@ -10,7 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 HEAVY = 1 << 22  # numbers in a kernel from which its memory traffic matters
 FEW_PIXELS = 4  # of one picture
-FEW_POSITIONS, MANY_CHANNELS = 64, 1920  # of the batch; from so many channels on
+FEW_POSITIONS = 64  # of the batch
+NATIVE = 20480  # up to so many inputs of one picture torch does not ask oneDNN (aten ConvParams::use_mkldnn), and is quick
 
 
 class SmallConvolutions(TorchFunctionMode):
@@ -26,7 +27,7 @@ def _is_small(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -
     if x.device.type != "cpu" or groups != 1 or isinstance(padding, str) or weight.numel() < HEAVY or x.ndim != 4:
         return False
     pixels = x.shape[2] * x.shape[3] // (_pair(stride)[0] * _pair(stride)[1])
-    return pixels <= FEW_PIXELS or (x.shape[0] * pixels <= FEW_POSITIONS and x.shape[1] >= MANY_CHANNELS)
+    return pixels <= FEW_PIXELS or (x.shape[0] * pixels <= FEW_POSITIONS and x.numel() > NATIVE)
 
 
 def _as_product(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
@@ -36,6 +37,9 @@ def _as_product(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
         for side, k, s, p, d in zip((height, width), kernel, *map(_pair, (stride, padding, dilation)), strict=True)
     ]
     columns = torch.nn.functional.unfold(x, kernel, dilation, padding, stride)  # (N, c * k * k, positions)
+    if x.shape[0] == 1 and columns.shape[2] > FEW_PIXELS:
+        y = weight.flatten(1) @ columns  # (1, channels, positions)
+        return (y if bias is None else y + bias[:, None]).view(1, -1, *size)
     y = torch.nn.functional.linear(columns.mT.contiguous(), weight.flatten(1), bias)  # (N, positions, channels)
     return y.mT.reshape(x.shape[0], -1, *size)
 

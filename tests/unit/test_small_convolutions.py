@@ -13,12 +13,16 @@ module = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(module)
 
 
-@pytest.mark.parametrize("pixels, stride, kernel", [((2, 2), 1, 3), ((4, 4), 2, 3), ((3, 1), 1, 3), ((2, 2), 1, 1)])
-def test_product_equals_convolution(pixels, stride, kernel, monkeypatch):
+@pytest.mark.parametrize(
+    "pixels, stride, kernel, batch",
+    [((2, 2), 1, 3, 2), ((4, 4), 2, 3, 2), ((3, 1), 1, 3, 1), ((2, 2), 1, 1, 2), ((4, 5), 1, 3, 1), ((4, 5), 1, 3, 3)],
+)
+def test_product_equals_convolution(pixels, stride, kernel, batch, monkeypatch):
     monkeypatch.setattr(module, "HEAVY", 0)
+    monkeypatch.setattr(module, "NATIVE", 0)
     stream = torch.Generator().manual_seed(0)
     layer = torch.nn.Conv2d(48, 32, kernel, stride, padding=kernel // 2).requires_grad_(False)
-    x = torch.randn(2, 48, *pixels, generator=stream).requires_grad_()
+    x = torch.randn(batch, 48, *pixels, generator=stream).requires_grad_()
     plain = layer(x)
     (expected,) = torch.autograd.grad(plain.pow(2).sum(), x)
     with module.SmallConvolutions():

@@ -1,0 +1,99 @@
+"""*Apply LiDB to Model* against the stock *Load LoRA*, on SD 1.5 in shape: first picture, further pictures, ten people.
+
+python -m hyperdreambooth.bench.apply                 on the CPU: 128 px; on a CUDA device: 512 px
+
+``first_s`` is clone, patch and the first sampling step; ``step_s`` a further step (plain and patched model take turns);
+``switch_s`` another person's identity or file and one step with it. Sampling is one prompt, no negative prompt.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from .finetune_setting import FinetuneSetting, sd15_setting
+from .measure import finish, publish
+
+PEOPLE = 10
+
+
+def random_person(table, seed: int):
+    """A rank-1 identity with factors of about a prediction's size."""
+    from ..lidb.value import LiDB
+    from ..nodes.finetune import starting_basis
+
+    basis, stream = starting_basis(table), torch.Generator().manual_seed(seed)
+    vector = torch.randn(len(table), basis.a + basis.b, generator=stream) * 0.05
+    return LiDB.from_vector(table, basis, vector)
+
+
+def measure(setting: FinetuneSetting) -> list[dict]:
+    """Rows ``plain``, ``ours`` and ``stock_lora``."""
+    import folder_paths
+    from safetensors.torch import save_file
+
+    from ..lidb.lora import to_lora
+    from ..nodes.apply_lidb import ApplyLiDB
+    from ..nodes.host import HostModel
+
+    nodes, model, clip = setting.booted.nodes, setting.model, setting.clip
+    people = [random_person(HostModel(model, clip).table, seed) for seed in range(PEOPLE)]
+    folder = setting.booted.base / "models" / "loras"
+    for i, person in enumerate(people):
+        save_file({k: v.contiguous() for k, v in to_lora(person).items()}, folder / f"bench_{i}.safetensors")
+    folder_paths.filename_list_cache.clear()
+
+    def ours(i: int):
+        return ApplyLiDB.execute(model, clip, people[i], 1.0, 1.0).args[:2]
+
+    def stock_lora(i: int):
+        return nodes.LoraLoader().load_lora(model, clip, f"bench_{i}.safetensors", 1.0, 1.0)
+
+    def sample(model, clip, steps: int = 1) -> float:
+        context = nodes.CLIPTextEncode().encode(clip, setting.prompt)[0]
+        channels = model.model.latent_format.latent_channels
+        latent = {"samples": torch.zeros(1, channels, setting.side // 8, setting.side // 8)}
+        started = time.time()
+        nodes.KSampler().sample(model, 0, steps, 1.0, "euler", "normal", context, context, latent, 1.0)
+        finish()
+        return (time.time() - started) / steps
+
+    def timed(way, i: int) -> float:
+        started = time.time()
+        sample(*way(i))
+        return time.time() - started
+
+    with torch.inference_mode():
+        sample(model, clip)
+        plain = [sample(model, clip, setting.steps) for _ in range(2)]
+        rows = []
+        for name, way in (("ours", ours), ("stock_lora", stock_lora)):
+            sample(model, clip)  # back to the plain model
+            first, switch = timed(way, 0), [timed(way, i) for i in range(1, PEOPLE)]
+            patched = way(PEOPLE - 1)
+            sample(*patched)
+            step = [sample(*patched, setting.steps) for _ in range(2)]
+            sample(model, clip)
+            plain.append(sample(model, clip, setting.steps))
+            rows.append({"name": name, "step_s": min(step), "first_s": first, "switch_s": statistics.mean(switch)})
+    for path in folder.glob("bench_*.safetensors"):
+        path.unlink()
+    rows.insert(0, {"name": "plain", "step_s": min(plain)})
+    for row in rows:
+        row["step_over_plain"] = row["step_s"] / min(plain)
+    for row in rows[1:]:
+        row["switch_over_stock"] = row["switch_s"] / rows[2]["switch_s"]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=10, help="sampling steps for a figure")
+    parser.add_argument("--side", type=int, default=512 if torch.cuda.is_available() else 128)
+    args = parser.parse_args()
+    publish("apply", measure(sd15_setting(args.side, 1, args.steps)))
+
+
+if __name__ == "__main__":
+    main()
