@@ -11,6 +11,7 @@ STAGES = {
     "base": "train_base",
     "export": "export",
     "metrics": "train_metrics",
+    "controlnet": "train_controlnet",
 }
 
 
@@ -19,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
-    if args.stage == "render" and not importlib.util.find_spec("skia"):
+    if args.stage in ("render", "controlnet") and not importlib.util.find_spec("skia"):
         raise ValueError("The renderer needs skia-python, which is not installed: pip install skia-python")
-    if args.stage == "base":  # trains the host's own modules
+    if args.stage in ("base", "controlnet"):  # train the host's own modules
         import torch
 
         from .host_install import find_host

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
 NOT_EXECUTED = {"Note", "MarkdownNote"}
 UPLOADS = ("image_upload", "audio_upload", "video_upload", "file_upload")
 MUTED, BYPASSED = 2, 4

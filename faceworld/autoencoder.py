@@ -114,6 +114,15 @@ class SlimTAESD(nn.Module):
         return state
 
 
+def from_taesd(taesd: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inverse of ``SlimTAESD.to_taesd``, for the default widths: the state dict, in single precision."""
+    state = SlimTAESD().state_dict()
+    for key, tensor in state.items():
+        whole = taesd["taesd_" + key.replace(".conv.weight", ".weight")]  # a Down is a bare convolution there
+        tensor.copy_(whole[tuple(map(slice, tensor.shape))])
+    return state
+
+
 def _embed(state: dict, key: str, conv: nn.Conv2d, n_out: int, n_in: int) -> None:
     weight = torch.zeros(n_out, n_in, 3, 3)
     weight[: conv.weight.shape[0], : conv.weight.shape[1]] = conv.weight.detach()

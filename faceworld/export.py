@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from .autoencoder import SlimTAESD
+from .autoencoder import SlimTAESD, from_taesd
+
+PREFIXES = {"unet.": "model.diffusion_model.", "text.": "cond_stage_model.transformer.text_model."}
 
 
 def to_checkpoint(base: dict[str, torch.Tensor], autoencoder: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -24,16 +26,27 @@ def to_checkpoint(base: dict[str, torch.Tensor], autoencoder: dict[str, torch.Te
     """
     slim = SlimTAESD()
     slim.load_state_dict(autoencoder)
-    prefixes = {"unet.": "model.diffusion_model.", "text.": "cond_stage_model.transformer.text_model."}
     state = {}
     for key, tensor in base.items():
-        part = next(p for p in prefixes if key.startswith(p))
-        state[prefixes[part] + key.removeprefix(part)] = tensor
+        part = next(p for p in PREFIXES if key.startswith(p))
+        state[PREFIXES[part] + key.removeprefix(part)] = tensor
     state |= {"first_stage_model." + key: tensor for key, tensor in slim.to_taesd().items()}
     state = {key: tensor.to(torch.float16).contiguous() for key, tensor in state.items()}
     # a projection that SD 1.x never uses, but whose absence the host would report
     state["cond_stage_model.transformer.text_projection.weight"] = torch.eye(128, dtype=torch.float16)
     return state
+
+
+def from_checkpoint(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Inverse of ``to_checkpoint``, in single precision: what ``faceworld base`` and ``faceworld autoencoder`` train."""
+    base = {
+        ours + key.removeprefix(theirs): tensor.float()
+        for ours, theirs in PREFIXES.items()
+        for key, tensor in state.items()
+        if key.startswith(theirs)
+    }
+    taesd = {k.removeprefix("first_stage_model."): v for k, v in state.items() if k.startswith("first_stage_model.")}
+    return base, from_taesd(taesd)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -123,6 +123,6 @@ def register() -> None:
 
 
 def register_folders() -> None:
-    """Let the stock loaders list the weights that come with the extension."""
-    for folder in ("checkpoints", "hypernets"):
+    """Let the loaders list the weights, and the example person, that come with the extension."""
+    for folder in ("checkpoints", "hypernets", "controlnet", "lidb", "loras"):
         folder_paths.add_model_folder_path(folder, os.path.join(WEIGHTS, folder))

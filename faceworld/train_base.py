@@ -123,12 +123,12 @@ def validation_loss(base: Base, latents: np.ndarray, captions: list[str]) -> flo
 
 
 @torch.no_grad()
-def latents_of(data: Path, autoencoder: Path) -> np.ndarray:
+def latents_of(data: Path, autoencoder: dict[str, torch.Tensor], name: str) -> np.ndarray:
     """(N, 8, 16, 16) half precision, made once."""
-    cache = data / f"latents_{autoencoder.stem}.npy"
+    cache = data / f"latents_{name}.npy"
     if not cache.is_file():
         model = SlimTAESD()
-        model.load_state_dict(load_file(autoencoder))
+        model.load_state_dict(autoencoder)
         pictures, parts = np.load(data / "x.npy", mmap_mode="r"), []
         for i in range(0, len(pictures), 64):
             x = torch.from_numpy(pictures[i : i + 64].copy()).permute(0, 3, 1, 2).float() / 255
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     captions = [record["caption"] for record in json.loads((args.data / "captions.json").read_text())]
-    latents = latents_of(args.data, args.autoencoder)
+    latents = latents_of(args.data, load_file(args.autoencoder), args.autoencoder.stem)
     count = len(latents) - HELD_OUT
     if count < args.batch or len(captions) != len(latents):
         raise ValueError(

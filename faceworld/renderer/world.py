@@ -22,7 +22,7 @@ from PIL import Image
 from .captions import describe, personal
 from .identity import Identity, sample_identity
 from .palette import ACCESSORIES, BACKGROUNDS, CONTEXTS, EXPRESSIONS, STYLES
-from .photo import sample_photo
+from .photo import Photo, sample_photo
 from .render import SIZE, Scene, render
 
 BASE_SPLIT = 7
@@ -47,13 +47,18 @@ def _scene(rng: np.random.Generator, style: float, context: float, accessory: fl
     return Scene(*drawn, background=list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))])
 
 
-def base_picture(index: int) -> tuple[np.ndarray, dict]:
-    """Picture ``index`` of the base model's set, and its caption and scene."""
+def base_scene(index: int) -> tuple[Identity, Photo, Scene, np.random.Generator]:
+    """What picture ``index`` of the base model's set shows, and the generator that goes on to word its caption."""
     rng = np.random.default_rng([BASE_SPLIT, index])
     person = sample_identity(rng)
     scene = _scene(rng, 0.46, 0.5, 0.6, 0.6)
-    picture = render(person, sample_photo(rng, scene.expression), scene)
-    return picture, {"caption": describe(person, scene, rng), **asdict(scene)}
+    return person, sample_photo(rng, scene.expression), scene, rng
+
+
+def base_picture(index: int) -> tuple[np.ndarray, dict]:
+    """Picture ``index`` of the base model's set, and its caption and scene."""
+    person, photo, scene, rng = base_scene(index)
+    return render(person, photo, scene), {"caption": describe(person, scene, rng), **asdict(scene)}
 
 
 def identity(split: int, index: int, lookalike: bool = False) -> Identity:

@@ -30,7 +30,7 @@ def quick(api):
     return api
 
 
-def test_three_workflows_are_shipped_with_stock_nodes_and_ours_only(host):
+def test_the_shipped_workflows_have_stock_nodes_and_ours_only(host):
     stock = {
         n
         for n, c in host.nodes.NODE_CLASS_MAPPINGS.items()
@@ -55,7 +55,45 @@ def test_three_workflows_are_shipped_with_stock_nodes_and_ours_only(host):
 def test_each_workflow_gives_its_pictures(host, path):
     outputs = host.run(quick(graph(host, path.name)))
     pictures = [p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"]
-    assert pictures and all(Image.open(p).size == (128, 128) for p in pictures)
+    assert pictures
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert min(image.size) >= 64 and np.asarray(image.convert("RGB")).std() > 10, picture.name
+
+
+def test_the_blueprint_gives_a_personalised_model(host):
+    """Its inside, wired to a photo and a sampler as a user wires the box; every slot of the box leads inside."""
+    file = load_workflow(ROOT / "subgraphs" / "photo_to_personalised_model.json")
+    (box,), (inside,) = file["nodes"], file["definitions"]["subgraphs"]
+    assert box["type"] == inside["id"]
+    for side in ("inputs", "outputs"):
+        assert [(s["name"], s["type"]) for s in box[side]] == [(s["name"], s["type"]) for s in inside[side]]
+    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    links = [[link[key] for key in keys] for link in inside["links"]]
+    within = [link for link in links if link[1] > 0 and link[3] > 0]
+    nodes = copy.deepcopy(inside["nodes"])
+    for slot in (slot for node in nodes for slot in node["inputs"]):
+        slot["link"] = slot["link"] if slot["link"] in [link[0] for link in within] else None
+    api = quick(to_api({"nodes": nodes, "links": within}, host.object_info()))
+    photo = next(link for link in links if link[1] < 0 and link[5] == "IMAGE")
+    api[str(photo[3])]["inputs"]["image"] = ["photo", 0]
+    out = {link[5]: [str(link[1]), link[2]] for link in links if link[3] < 0}
+    assert list(out) == ["MODEL", "CLIP", "VAE", "LIDB"]
+    graph_around = {
+        "photo": ("LoadImage", {"image": "hyperdreambooth_person.png"}),
+        "positive": ("CLIPTextEncode", {"clip": out["CLIP"], "text": "a photo of a [V] face"}),
+        "negative": ("CLIPTextEncode", {"clip": out["CLIP"], "text": ""}),
+        "latent": ("EmptyLatentImage", {"width": 128, "height": 128, "batch_size": 1}),
+        "sample": ("KSampler", {"model": out["MODEL"], "positive": ["positive", 0], "negative": ["negative", 0],
+            "latent_image": ["latent", 0], "seed": 5, "steps": 3, "cfg": 3.0, "sampler_name": "euler",
+            "scheduler": "normal", "denoise": 1.0}),
+        "decode": ("VAEDecode", {"samples": ["sample", 0], "vae": out["VAE"]}),
+        "picture": ("SaveImage", {"images": ["decode", 0], "filename_prefix": "blueprint"}),
+        "file": ("HDB_SaveLiDB", {"lidb": out["LIDB"], "filename_prefix": "lidb/blueprint", "precision": "float16"}),
+    }  # fmt: skip
+    api |= {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in graph_around.items()}
+    outputs = host.run(api)
+    assert host.saved(outputs["picture"])[0].is_file() and host.saved(outputs["file"])[0].is_file()
 
 
 def test_every_node_has_tooltips_and_a_help_page(host):

@@ -101,13 +101,18 @@ def test_each_shipped_workflow_runs_over_http(server, path):
         time.sleep(0.5)
     result = history[queued["prompt_id"]]
     assert result["status"]["status_str"] == "success", result["status"]
-    wanted = sum(node["class_type"] == "SaveImage" for node in prompt.values())
+    shown = [key for key, node in prompt.items() if node["class_type"] in ("SaveImage", "PreviewImage")]
+    assert shown and all(result["outputs"][key]["images"] for key in shown)
     pictures = [i for o in result["outputs"].values() for i in o.get("images", [])]
-    assert len(pictures) == wanted > 0
     for picture in pictures:
         assert get(server, "/view?" + urllib.parse.urlencode(picture), raw=True)[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_help_pages_and_templates_are_served(server):
+def test_help_pages_templates_and_blueprints_are_served(server):
     assert b"Predict" in get(server, "/extensions/ComfyUI-HyperDreamBooth/docs/HDB_PredictLiDB.md", raw=True)
-    assert len(get(server, "/workflow_templates")["ComfyUI-HyperDreamBooth"]) >= 3
+    shipped = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    assert sorted(get(server, "/workflow_templates")["ComfyUI-HyperDreamBooth"]) == shipped
+    for path in (ROOT / "subgraphs").glob("*.json"):
+        entries = get(server, "/global_subgraphs")
+        identifier = next(key for key, entry in entries.items() if entry["name"] == path.stem)
+        assert json.loads(get(server, f"/global_subgraphs/{identifier}")["data"]) == json.loads(path.read_text())
