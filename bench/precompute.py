@@ -11,7 +11,7 @@ import torch
 
 from ..cli.headless import HeadlessHost
 from ..cli.host_install import REPOSITORY
-from .measure import peak_bytes, publish, reset_peak
+from .measure import finish, peak_bytes, publish, reset_peak
 
 
 def main() -> None:
@@ -58,8 +58,7 @@ def measure(checkpoint: str, model: str, latent: tuple[int, int], ab: tuple[int,
                 losses.append(
                     fit_people(host, basis, latents[i : i + size], captions[i : i + size], settings, first=i)[1]
                 )
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            finish()
             minutes = (time.time() - started) / 60
             rows.append({"name": f"{model}, {name}", "identities_per_minute": args.people / minutes,
                          "final_loss": torch.cat(losses).mean().item(), "peak_bytes": peak_bytes()})  # fmt: skip

@@ -16,7 +16,7 @@ import torch
 from ..cli.headless import HeadlessHost
 from ..cli.host_install import REPOSITORY
 from ..cli.train import SIZES
-from .measure import peak_bytes, publish, reset_peak
+from .measure import finish, peak_bytes, publish, reset_peak
 
 
 def main() -> None:
@@ -93,8 +93,7 @@ def measure(checkpoint: str, model: str, size: str, latent: int, ab: tuple[int, 
                 started = time.time()
                 for step in range(args.steps):
                     work(step + 1)
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
+                finish()
                 rate = args.steps * samples / (time.time() - started)
                 rows.append({"name": f"{model}, {name}", "samples_per_second": rate, "peak_bytes": peak_bytes()})
     for row in rows:

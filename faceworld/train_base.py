@@ -137,6 +137,22 @@ def latents_of(data: Path, autoencoder: dict[str, torch.Tensor], name: str) -> n
     return np.load(cache)
 
 
+def drawn(data: Path, autoencoder: dict[str, torch.Tensor], name: str, batch: int) -> tuple[np.ndarray, list[str]]:
+    """Latents (N, 8, 16, 16) and captions (N,) of rendered pictures, of which the last ``HELD_OUT`` are held out.
+
+    Raises:
+        ValueError: fewer captions than pictures, or too few pictures for a batch beside those held out.
+    """
+    captions = [record["caption"] for record in json.loads((data / "captions.json").read_text())]
+    latents = latents_of(data, autoencoder, name)
+    if len(latents) - HELD_OUT < batch or len(captions) != len(latents):
+        raise ValueError(
+            f"{data} has {len(latents)} pictures and {len(captions)} captions; both must agree, with more than "
+            f"{HELD_OUT + batch} pictures ({HELD_OUT} are held out). Render more."
+        )
+    return latents, captions
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -149,14 +165,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--face", type=float, default=0.0, help="extra weight of the inner face in the loss")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    captions = [record["caption"] for record in json.loads((args.data / "captions.json").read_text())]
-    latents = latents_of(args.data, load_file(args.autoencoder), args.autoencoder.stem)
+    latents, captions = drawn(args.data, load_file(args.autoencoder), args.autoencoder.stem, args.batch)
     count = len(latents) - HELD_OUT
-    if count < args.batch or len(captions) != len(latents):
-        raise ValueError(
-            f"{args.data} has {len(latents)} pictures and {len(captions)} captions; both must agree, with more than "
-            f"{HELD_OUT + args.batch} pictures ({HELD_OUT} are held out). Render more."
-        )
     rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())

@@ -24,7 +24,7 @@ from .edges import edges_of, unpack
 from .export import from_checkpoint
 from .family import WEIGHTS
 from .train_autoencoder import face_weight
-from .train_base import HELD_OUT, UNET, Base, drop_or_personalise, latents_of, noise_steps, tokens, v_loss
+from .train_base import HELD_OUT, UNET, Base, drawn, drop_or_personalise, noise_steps, tokens, v_loss
 
 CHECKPOINT = Path(WEIGHTS) / "checkpoints" / "faceworld.safetensors"
 NO_CAPTION = 0.3  # share of pictures that only the edges describe
@@ -80,16 +80,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2, help="to draw the control pictures")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    captions = [record["caption"] for record in json.loads((args.data / "captions.json").read_text())]
     weights, autoencoder = from_checkpoint(load_file(args.checkpoint))
-    latents = latents_of(args.data, autoencoder, args.checkpoint.stem)
+    latents, captions = drawn(args.data, autoencoder, args.checkpoint.stem, args.batch)
     edges = edges_of(args.data, len(latents), args.processes)
     count = len(latents) - HELD_OUT
-    if count < args.batch or len(captions) != len(latents):
-        raise ValueError(
-            f"{args.data} has {len(latents)} pictures and {len(captions)} captions; both must agree, with more than "
-            f"{HELD_OUT + args.batch} pictures ({HELD_OUT} are held out). Render more."
-        )
     rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
