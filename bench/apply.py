@@ -2,8 +2,9 @@
 
 python -m hyperdreambooth.bench.apply                 on the CPU: 128 px; on a CUDA device: 512 px
 
-``first_s`` is clone, patch and the first sampling step; ``step_s`` a further step (plain and patched model take turns);
-``switch_s`` another person's identity or file and one step with it. Sampling is one prompt, no negative prompt.
+``first_s`` is clone, patch and the first sampling step; ``step_s`` a further step; ``switch_s`` another person's identity or file and one step
+with it. Sampling is one prompt, no negative prompt. Plain and patched models take turns; ``step_over_plain`` is the median over the rounds of the ratio
+within a round, ``lowest`` and ``highest`` its range.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from .finetune_setting import FinetuneSetting, sd15_setting
 from .measure import finish, publish
 
 PEOPLE = 10
+ROUNDS = 7
 
 
 def random_person(table, seed: int):
@@ -64,24 +66,30 @@ def measure(setting: FinetuneSetting) -> list[dict]:
         sample(*way(i))
         return time.time() - started
 
+    def plain(_: int):
+        return model, clip
+
+    ways = {"plain": plain, "ours": ours, "stock_lora": stock_lora}
+    rows = [{"name": name, "step_s": []} for name in ways]
     with torch.inference_mode():
         sample(model, clip)
-        plain = [sample(model, clip, setting.steps) for _ in range(2)]
-        rows = []
-        for name, way in (("ours", ours), ("stock_lora", stock_lora)):
+        for row, way in zip(rows[1:], list(ways.values())[1:], strict=True):
+            row["first_s"] = timed(way, 0)
+            row["switch_s"] = statistics.mean(timed(way, i) for i in range(1, PEOPLE))
             sample(model, clip)  # back to the plain model
-            first, switch = timed(way, 0), [timed(way, i) for i in range(1, PEOPLE)]
-            patched = way(PEOPLE - 1)
-            sample(*patched)
-            step = [sample(*patched, setting.steps) for _ in range(2)]
-            sample(model, clip)
-            plain.append(sample(model, clip, setting.steps))
-            rows.append({"name": name, "step_s": min(step), "first_s": first, "switch_s": statistics.mean(switch)})
+        for _ in range(ROUNDS):
+            for row, way in zip(rows, ways.values(), strict=True):
+                patched = way(PEOPLE - 1)
+                sample(*patched)
+                row["step_s"].append(sample(*patched, setting.steps))
     for path in folder.glob("bench_*.safetensors"):
         path.unlink()
-    rows.insert(0, {"name": "plain", "step_s": min(plain)})
+    plain_steps = rows[0]["step_s"]
     for row in rows:
-        row["step_over_plain"] = row["step_s"] / min(plain)
+        ratios = [mine / bare for mine, bare in zip(row["step_s"], plain_steps, strict=True)]
+        row["step_over_plain"] = statistics.median(ratios)
+        row["lowest"], row["highest"] = min(ratios), max(ratios)
+        row["step_s"] = statistics.median(row["step_s"])
     for row in rows[1:]:
         row["switch_over_stock"] = row["switch_s"] / rows[2]["switch_s"]
     return rows
