@@ -1,18 +1,20 @@
 # make demo    the main job on the embedded default, in the real ComfyUI
 # make test    style, unit tests, tests against the real ComfyUI
+# make tables  the comparison with rival methods (hours; QUICK=1: a slice of it in minutes)
 # COMFYUI_PATH=/path/to/ComfyUI uses that host; otherwise a private one is installed under .host/
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?=
+QUICK ?=
 # named after the host, so that another COMFYUI_PATH has its requirements installed too
 READY := $(VENV)/ready-$(shell printf %s "$(COMFYUI_PATH)" | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo evaluate test test-browser lint clean
+.PHONY: help demo evaluate tables test test-browser lint clean
 
 help:
-	@sed -n '1,3p' Makefile
+	@sed -n '1,4p' Makefile
 
 $(READY): pyproject.toml cli/host_install.py
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +33,9 @@ demo: $(READY)
 
 evaluate: $(READY)
 	$(BIN)/python -m hyperdreambooth evaluate
+
+tables: $(VENV)/dev
+	$(BIN)/python -m hyperdreambooth.bench.tables $(if $(QUICK),--quick)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ DEFAULTS = {
     "hyperdreambooth": (40, 4e-2),
     "lidb": (40, 2e-2),
     "lora": (40, 1e-2),
-    "dreambooth": (40, 3e-4),
+    "dreambooth": (40, 5e-4),
     "textual-inversion": (150, 1e-1),
 }
 """Method -> (steps, learning rate); ``hyperdreambooth`` is lidb that begins from a prediction."""

@@ -104,3 +104,22 @@ def test_a_model_under_dynamic_vram_is_trained_as_an_ordinary_copy(host):
     clip.patcher.cached_patcher_init = None
     with pytest.raises(ValueError, match="This CLIP came from a loader node"), seen.training(x0.shape):
         pass
+
+
+def test_a_text_encoder_in_half_precision_is_widened_while_training_and_itself_afterwards(faceworld):
+    """The same context bit for bit, and afterwards the very same parameters."""
+    model, clip, _ = faceworld
+    encoder = clip.cond_stage_model
+    with torch.inference_mode():
+        plain = clip.encode_from_tokens(clip.tokenize(PROMPT)).clone()
+    before = {name: (p, p.dtype) for name, p in encoder.named_parameters()}
+    assert any(dtype == torch.float16 for _, dtype in before.values())
+    host = HostModel(model, clip)
+    with host.training((1, 8, 16, 16)), torch.no_grad():
+        widened = [p.dtype for p in host._encoding.cond_stage_model.parameters()]
+        assert not any(dtype in (torch.float16, torch.bfloat16) for dtype in widened)
+        assert torch.equal(host.encode_prompt(PROMPT)[0].cpu(), plain)
+    after = dict(encoder.named_parameters())
+    assert all(
+        after[name].data_ptr() == p.data_ptr() and after[name].dtype == dtype for name, (p, dtype) in before.items()
+    )

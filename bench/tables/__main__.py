@@ -1,0 +1,127 @@
+"""Measure what is missing in the paper's tables on faceworld, and write docs/results.md.
+
+    python -m hyperdreambooth.bench.tables              as much as bench/results/tables lacks; stop and go on at will
+    python -m hyperdreambooth.bench.tables --quick      a small slice, measured anew, in output/tables_quick
+
+Needs skia-python, accelerate, tensorboard and matplotlib (``pip install -e '.[dev]'``). ``--report`` measures nothing.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from ...cli.hardware import hardware
+from ...cli.host_install import REPOSITORY
+from ...cli.study import digest
+from .arms import GROUPS, QUICK, Arm, all_arms
+from .hypernets import HYPERNETS, train_hypernet
+from .records import Records
+
+WEIGHTS = REPOSITORY / "faceworld" / "weights"
+COMMON = REPOSITORY / "output" / "tables"  # what the quick run shares with the whole one
+READER = COMMON / "parameters.safetensors"
+QUICK_PEOPLE = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people, {len(QUICK)} rows")
+    parser.add_argument("--report", action="store_true", help="only put together what has been measured")
+    parser.add_argument("--workers", type=int, help="processes (default: one per CPU core; one on a GPU)")
+    parser.add_argument("--groups", type=int, nargs="+", help=f"only these of the {len(GROUPS)} groups of rows, from 0")
+    parser.add_argument("--people", type=int, help="at most so many people a row")
+    parser.add_argument("--minutes", type=float, help="stop beginning new people then")
+    parser.add_argument("--share", help=argparse.SUPPRESS)  # i/n: this worker's people
+    args = parser.parse_args()
+    out = REPOSITORY / "output" / ("tables_quick" if args.quick else "tables")
+    records = Records(out / "records", _results(args.quick, out), weights())
+    if args.share:
+        work(args, out, records)
+        return
+    if not args.report:
+        _run_workers(args)
+        _costs(records.committed, out)
+    for arm in all_arms().values():
+        records.commit(arm, hardware())
+    from .report import write_report
+
+    write_report(records, out if args.quick else REPOSITORY / "docs")
+
+
+def weights() -> dict:
+    """What every record depends on."""
+    from .drawing import SCORES_VERSION
+
+    files = {kind: WEIGHTS / f"{kind}s" / "faceworld.safetensors" for kind in ("checkpoint", "hypernet")}
+    return {f"{kind}_sha256": digest(path)[:16] for kind, path in files.items()} | {"scores": SCORES_VERSION}
+
+
+def plan(quick: bool, groups: list[int] | None, most: int | None) -> list[tuple[list[Arm], int]]:
+    """(arms, people) in the order of measuring."""
+    chosen = [(QUICK, QUICK_PEOPLE)] if quick else [GROUPS[i] for i in groups or range(len(GROUPS))]
+    return [(arms, min(people, most or people)) for arms, people in chosen]
+
+
+def work(args: argparse.Namespace, out: Path, records: Records) -> None:
+    """One worker: every n-th person, all arms of a group before the next person."""
+    share, shares = (int(v) for v in args.share.split("/"))
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    begun, bench = time.time(), None
+    for arms, people in plan(args.quick, args.groups, args.people):
+        for number in range(share, people, shares):
+            for arm in arms:
+                if records.load(arm, number) is not None:
+                    continue
+                if args.minutes and time.time() - begun > 60 * args.minutes:
+                    return
+                bench = bench or open_bench(out / f"host{share}")
+                scores, pictures = bench.score(arm, number)
+                records.store(arm, number, scores, pictures)
+                shown = "  ".join(f"{name} {scores[name]:.3f}" for name in ("identity", "prompt") if name in scores)
+                print(f"{number:03d} {arm.name:24s} {shown}", flush=True)
+
+
+def open_bench(base: Path):
+    """A booted host with the rulers; ``base`` is its own folder."""
+    from ...cli.headless import HeadlessHost
+    from .drawing import Bench
+    from .parameters import parameter_reader
+    from .rulers import Rulers
+
+    return Bench(HeadlessHost(base), COMMON / "hypernets", Rulers(parameter_reader(READER)))
+
+
+def _run_workers(args: argparse.Namespace) -> None:
+    from .parameters import parameter_reader
+
+    wanted = {arm.hypernet for arms, _ in plan(args.quick, args.groups, args.people) for arm in arms}
+    for name in (name for name in HYPERNETS if name in wanted):
+        train_hypernet(name, COMMON / "hypernets")
+    parameter_reader(READER)  # once, before the workers want it
+    count = args.workers or (1 if torch.cuda.is_available() else os.cpu_count())
+    one_thread = os.environ | ({} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"})
+    own = [sys.executable, "-m", "hyperdreambooth.bench.tables", *sys.argv[1:]]
+    running = [subprocess.Popen([*own, "--share", f"{i}/{count}"], env=one_thread) for i in range(count)]
+    if any([worker.wait() for worker in running]):
+        sys.exit("A worker has failed; see above. What was measured is kept, and the same command goes on from there.")
+
+
+def _costs(committed: Path, out: Path) -> None:
+    from .costs import costs_file, measure_costs
+
+    if not costs_file(committed).is_file():  # alone, after the workers
+        measure_costs(open_bench(out / "host0"), committed)
+
+
+def _results(quick: bool, out: Path) -> Path:
+    return out / "results" if quick else REPOSITORY / "bench" / "results" / "tables"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Who is compared: every row of the tables, as settings.
+
+Learning rates are those that ``bench/tune_methods.py`` and ``bench/learning_rates.py`` found best on validation people
+(``docs/ablations.md``); none was chosen on the people of these tables.
+"""
+
+from dataclasses import asdict, dataclass
+
+from ...methods.defaults import DEFAULTS
+
+HYPER_STEPS, HYPER_RATE = DEFAULTS["hyperdreambooth"]
+LIDB_RATE, LORA_RATE = DEFAULTS["lidb"][1], DEFAULTS["lora"][1]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row. ``method`` is what ``Bench.personalise`` knows; the rest are its settings.
+
+    ``refinements`` 0 is as trained; ``basis`` (a, b) of a LiDB from zero, None the usual one; ``reference`` the kind of the
+    picture handed in, ``references`` how many.
+    """
+
+    name: str
+    label: str
+    method: str
+    steps: int = 0
+    rate: float = 0.0
+    rank: int = 4
+    batch: int = 4
+    refinements: int = 0
+    hypernet: str = "faceworld"
+    basis: tuple[int, int] | None = None
+    reference: str = "photo"
+    references: int = 1
+
+    @property
+    def settings(self) -> dict:
+        """All that decides the pictures: everything but how the row is called."""
+        return {key: value for key, value in asdict(self).items() if key not in ("name", "label")}
+
+
+def _hyper(name: str, label: str, **changes) -> Arm:
+    return Arm(name, label, **({"method": "hyperdreambooth", "steps": HYPER_STEPS, "rate": HYPER_RATE} | changes))
+
+
+def _rival(name: str, label: str, method: str, **changes) -> Arm:
+    steps, rate = DEFAULTS[method.split("+")[0]]
+    return Arm(name, label, **({"method": method, "steps": steps, "rate": rate} | changes))
+
+
+CONTROLS = [
+    Arm("plain", "plain model", "plain"),
+    Arm("wrong_person", "wrong person's prediction", "wrong"),
+    Arm("mean", "mean prediction", "mean"),
+]
+CEILING, CEILING_OF_CARTOONS = (
+    Arm("ceiling", "another photo", "ceiling"),
+    Arm("ceiling_cartoon", "another photo", "ceiling", reference="cartoon"),
+)
+"""A picture of the person that nobody drew by a model, scored as if one had."""
+FULL = _hyper("hyperdreambooth", "HyperDreamBooth")
+PREDICTED = Arm("predicted", "prediction alone", "predicted")
+FROM_ZERO = _rival("lidb_40", "40 steps without HyperNet", "lidb")
+
+RIVALS = [
+    _rival("dreambooth", "DreamBooth", "dreambooth"),
+    _rival("dreambooth_prior", "DreamBooth, prior preserved", "dreambooth+prior"),
+    _rival("textual_inversion", "Textual Inversion", "textual-inversion"),
+    _rival("lora_1", "LoRA-DreamBooth, rank 1", "lora", rank=1),
+    _rival("lora_4", "LoRA-DreamBooth, rank 4", "lora"),
+    _rival("lidb_200", "LiDB alone, rank 1, 200 steps", "lidb", rank=1, steps=200),
+]
+
+HARDER = [
+    _rival(
+        f"dreambooth_{steps}_{rate:g}",
+        f"DreamBooth, {steps} steps at {rate:g}",
+        "dreambooth",
+        batch=1,
+        steps=steps,
+        rate=rate,
+    )
+    for steps, rate in ((40, 1e-4), (40, 3e-4), (40, 1e-3), (400, 3e-5), (400, 1e-4), (1200, 1e-5), (1200, 3e-5))
+]
+
+PARTS = [
+    PREDICTED,
+    FROM_ZERO,
+    Arm("predicted_k1", "prediction alone, one refinement", "predicted", refinements=1),
+    _hyper("hyperdreambooth_k1", "one refinement, then 40 steps", refinements=1),
+    _hyper("relaxed_1", "relaxed to rank 1 more", rank=1),
+    _hyper("relaxed_16", "relaxed to rank 16 more", rank=16),
+]
+RECIPES = ("ours", "denoising_only", "weights_only", "learned_basis", "paper")
+"""HyperNets trained by ``hypernets.py`` on the same few people for the same number of noisy pictures."""
+TRAINED = [
+    Arm(f"predicted_{recipe}", f"{recipe.replace('_', ' ')}, prediction alone", "predicted", hypernet=recipe)
+    for recipe in RECIPES
+] + [
+    _hyper(f"hyper_{recipe}", f"{recipe.replace('_', ' ')}, then 40 steps", hypernet=recipe)
+    for recipe in ("ours", "paper")
+]
+
+CROWDS = (50, 200)
+"""How many people a HyperNet has learnt from; ``ours`` has learnt from 800."""
+CURVE_OF_PEOPLE = [
+    Arm(f"predicted_{crowd}_people", f"{crowd} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
+]
+STEPS = (10, 20, 80, 200)
+CURVE_FROM_PREDICTION = [_hyper(f"hyperdreambooth_{n}", f"{n} steps", steps=n) for n in STEPS]
+CURVE_FROM_ZERO = [_rival(f"lidb_{n}_steps", f"{n} steps", "lidb", steps=n) for n in STEPS]
+BASES = [
+    _rival(f"basis_{a}_{b}", f"a = {a}, b = {b}", "lidb", basis=(a, b))
+    for a, b in ((6, 3), (12, 6), (24, 12), (48, 24))
+]
+RANKS = [_hyper(f"relaxed_{rank}", f"rank {rank} more", rank=rank) for rank in (2, 8)]
+ODD = ("pose", "light", "occlusion", "cartoon")
+OUT_OF_WORLD = [
+    arm
+    for kind in ODD
+    for arm in (
+        Arm(f"predicted_{kind}", f"{kind}: prediction alone", "predicted", reference=kind),
+        _hyper(f"hyperdreambooth_{kind}", f"{kind}: HyperDreamBooth", reference=kind),
+        _rival(f"lidb_40_{kind}", f"{kind}: 40 steps without HyperNet", "lidb", reference=kind),
+    )
+] + [Arm("plain_cartoon", "cartoon: plain model", "plain", reference="cartoon")]
+SEVERAL = [
+    arm
+    for count in (2, 5)
+    for arm in (
+        Arm(f"predicted_{count}_references", f"{count} pictures: prediction alone", "predicted", references=count),
+        _hyper(f"hyperdreambooth_{count}_references", f"{count} pictures: HyperDreamBooth", references=count),
+        _rival(f"lidb_40_{count}_references", f"{count} pictures: 40 steps without HyperNet", "lidb", references=count),
+    )
+]
+
+GROUPS: list[tuple[list[Arm], int]] = [
+    ([CEILING, *CONTROLS, FULL, *PARTS], 50),
+    (RIVALS, 50),
+    ([*TRAINED, *CURVE_OF_PEOPLE], 50),
+    ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
+    ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
+    (HARDER, 50),
+    ([CEILING, *CONTROLS, FULL, PREDICTED, *RIVALS], 100),
+]
+"""In the order of measuring: everybody of a group person by person, so that a run that is stopped has whole people."""
+
+QUICK = [CEILING, *CONTROLS, FULL, PREDICTED, FROM_ZERO, *RIVALS[:1], *RIVALS[2:4]]
+
+
+def all_arms() -> dict[str, Arm]:
+    """Name -> arm."""
+    return {arm.name: arm for arms, _ in GROUPS for arm in arms}

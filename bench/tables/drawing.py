@@ -1,0 +1,150 @@
+"""One loaded host: a person learnt by any arm, drawn by the same prompts and seeds, and scored."""
+
+import time
+from dataclasses import replace
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+
+import torch
+
+from ...cli.headless import HeadlessHost
+from ...cli.study import EDITS, PHOTO
+from .arms import Arm
+from .rulers import Rulers
+from .world import Subject
+
+ANYBODY = "a photo of a face"
+PHOTOS, CLASS = 3, 2
+PROMPTS = [PHOTO] * PHOTOS + list(EDITS) + [ANYBODY] * CLASS
+STEPS, GUIDANCE, SAMPLER, SCHEDULER = 20, 3.0, "euler_ancestral", "normal"  # as in the workflows
+CLASS_PICTURES = 64  # of prior preservation
+SCORES_VERSION = 1  # raise it when a score's meaning or the drawing changes: older records are then made again
+
+
+class Bench:
+    """The faceworld checkpoint and its HyperNets in a booted host.
+
+    Args:
+        hypernets: folder of ``NAME.safetensors`` that ``hypernets.py`` trained.
+        crowd: how many people the mean prediction is over.
+    """
+
+    def __init__(self, host: HeadlessHost, hypernets: Path, rulers: Rulers, crowd: int = 100):
+        self.nodes, self.hypernets, self.rulers, self.crowd = host.nodes, hypernets, rulers, crowd
+        with torch.inference_mode():
+            self.model, self.clip, self.vae = self.nodes.CheckpointLoaderSimple().load_checkpoint(
+                "faceworld.safetensors"
+            )[:3]
+
+    @torch.inference_mode()
+    def score(self, arm: Arm, number: int) -> tuple[dict[str, float], torch.Tensor]:
+        """All scores of one person under one arm, and the pictures (10, 3, H, W): photos, edits, anybody."""
+        subject = Subject(number)
+        if arm.method == "ceiling":  # one of the further photos, or the cartoon itself
+            shown = subject.references(arm.reference).movedim(-1, 1)
+            who = subject.person(arm.reference)
+            return self.rulers.likeness(shown, subject.others(arm.reference), who, number), shown
+        model, clip, seconds = self.personalise(arm, subject)
+        pictures = self.draw(model, clip, 1000 * number + 1)
+        who, others = subject.person(arm.reference), subject.others(arm.reference)
+        rulers, edits = self.rulers, pictures[PHOTOS : PHOTOS + len(EDITS)]
+        scores = rulers.likeness(pictures[:PHOTOS], others, who, number)
+        scores["of_edits"] = rulers.likeness(edits, others, who, number)["identity"]
+        scores["prompt"] = rulers.attributes.prompt_score(edits, list(EDITS.values())).mean().item()
+        scores["diversity"] = rulers.diversity(pictures[:PHOTOS])
+        scores["drift"] = rulers.drift(pictures[-CLASS:], self.plain_pictures(number)[-CLASS:])
+        return scores | {"seconds": seconds}, pictures
+
+    @lru_cache(maxsize=4)  # noqa: B019  one bench per process
+    def plain_pictures(self, number: int) -> torch.Tensor:
+        return self.draw(self.model, self.clip, 1000 * number + 1)
+
+    def personalise(self, arm: Arm, subject: Subject) -> tuple:
+        """(MODEL, CLIP, seconds of learning) of a person."""
+        if arm.method == "plain":
+            return self.model, self.clip, 0.0
+        if arm.method in ("wrong", "mean", "predicted"):
+            started = time.time()
+            if arm.method == "wrong":
+                person = self.predict(arm, Subject((subject.number - 1) % self.crowd))
+            else:
+                person = self.mean if arm.method == "mean" else self.predict(arm, subject)
+            from ...nodes.apply_lidb import apply_lidb
+
+            return *apply_lidb(self.model, self.clip, person, 1.0, 1.0), time.time() - started
+        learnt = self.learn(arm, subject)
+        return learnt.model, learnt.clip, learnt.seconds
+
+    def learn(self, arm: Arm, subject: Subject):
+        """Train; returns ``methods.person.Personalised``, its seconds with the prediction's."""
+        from ...lidb.basis import Basis
+        from ...lidb.value import Facts, LiDB
+        from ...methods.dreambooth import dreambooth
+        from ...methods.low_rank import lidb, lora
+        from ...methods.person import Settings
+        from ...methods.textual_inversion import textual_inversion
+        from ...nodes.host import HostModel
+
+        started, image = time.time(), subject.references(arm.reference, arm.references)
+        given = self.model, self.clip, self.vae, image, Settings(arm.steps, arm.rate, arm.batch)
+        if arm.method == "hyperdreambooth":
+            learnt = lidb(*given, arm.rank, self.predict(arm, subject))
+            return replace(learnt, seconds=time.time() - started)
+        if arm.method == "lidb":
+            if arm.basis is None:
+                return lidb(*given, arm.rank)
+            host = HostModel(self.model, self.clip)
+            return lidb(*given, arm.rank, LiDB.zeros(host.table, Basis(*arm.basis), facts=Facts(base=host.base)))
+        if arm.method == "lora":
+            return lora(*given, arm.rank)
+        if arm.method == "textual-inversion":
+            return textual_inversion(*given)
+        return dreambooth(*given, self.prior if arm.method == "dreambooth+prior" else None)
+
+    def predict(self, arm: Arm, subject: Subject):
+        """The LiDB of *Predict LiDB*."""
+        from ...nodes.predict import PredictLiDB
+
+        hypernet = self.hypernet(arm.hypernet, arm.refinements)
+        return PredictLiDB.execute(hypernet, subject.references(arm.reference, arm.references)).args[0]
+
+    @cache  # noqa: B019
+    def hypernet(self, name: str, refinements: int):
+        """A HyperNet by name; ``refinements`` 0 as trained."""
+        import folder_paths
+
+        from ...nodes.load_hypernet import LoadedHyperNet
+
+        embedded = folder_paths.get_full_path_or_raise("hypernets", "faceworld.safetensors")
+        loaded = LoadedHyperNet(embedded if name == "faceworld" else str(self.hypernets / f"{name}.safetensors"))
+        if refinements:
+            loaded.net.config = replace(loaded.net.config, refinements=refinements)
+        return loaded
+
+    @cached_property
+    def mean(self):
+        """The average of all test people's predictions."""
+        from ...lidb.value import LiDB
+
+        everybody = [self.predict(Arm("", "", "predicted"), Subject(i)) for i in range(self.crowd)]
+        vector = torch.stack([person.vector() for person in everybody]).mean(0)
+        return LiDB.from_vector(everybody[0].table, everybody[0].basis, vector, everybody[0].facts)
+
+    @cached_property
+    def prior(self):
+        from ...methods.person import Settings
+        from ...methods.prior import class_pictures
+
+        return class_pictures(self.model, self.clip, Settings(1, 1.0).class_prompt, CLASS_PICTURES)
+
+    def draw(self, model, clip, seed: int) -> torch.Tensor:
+        """All prompts in one batch (10, 3, H, W); the seed alone decides the noise."""
+        encode = self.nodes.CLIPTextEncode().encode
+        texts = {text: encode(clip, text)[0][0] for text in dict.fromkeys(PROMPTS)}
+        facts = {"pooled_output": torch.cat([texts[text][1]["pooled_output"] for text in PROMPTS])}
+        wanted, empty = [[torch.cat([texts[text][0] for text in PROMPTS]), facts]], encode(clip, "")[0]
+        latent = {"samples": torch.zeros(len(PROMPTS), 8, 16, 16)}
+        drawn = self.nodes.KSampler().sample(
+            model, seed, STEPS, GUIDANCE, SAMPLER, SCHEDULER, wanted, empty, latent, 1.0
+        )[0]
+        return self.nodes.VAEDecode().decode(self.vae, drawn)[0].movedim(-1, 1).clamp(0, 1)

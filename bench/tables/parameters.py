@@ -1,0 +1,84 @@
+"""The ruler of drawn parameters: a small network that reads a person's parameters off a photo.
+
+Trained where it is needed, in a few minutes on one thread and from one seed, on people of the metrics' split, and kept beside the
+records. It knows plain photos only; how well is printed and reported.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ...faceworld.renderer.world import identity
+from .world import METRICS, PARAMETERS, VALIDATION, photos, to_tensor, truth
+
+PEOPLE, CHECKED_ON, EPOCHS, BATCH, RATE = 4000, 100, 24, 50, 2e-3
+FACE = slice(20, 116), slice(16, 112)  # rows and columns of a photo
+
+
+class ParameterReader(nn.Module):
+    """Pictures (N, 3, 128, 128) in 0..1 -> standardised parameters (N, P). ``explained (P,)``: of the variance, on others."""
+
+    def __init__(self):
+        super().__init__()
+        widths, layers = (3, 24, 48, 96, 128), []
+        for n_in, n_out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(n_in, n_out, 3, padding=1, stride=2), nn.GroupNorm(8, n_out), nn.SiLU()]
+            layers += [nn.Conv2d(n_out, n_out, 3, padding=1, groups=n_out), nn.Conv2d(n_out, n_out, 1), nn.SiLU()]
+        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(128 * 36, len(PARAMETERS)))
+        for name in ("center", "spread", "explained"):
+            self.register_buffer(name, torch.zeros(len(PARAMETERS)))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.net(pictures[..., FACE[0], FACE[1]] * 2 - 1)
+
+    def standardised(self, person) -> torch.Tensor:
+        """The true parameters (P,) of a person."""
+        return (torch.from_numpy(truth(person)).float() - self.center) / self.spread
+
+    @torch.no_grad()
+    def error(self, pictures: torch.Tensor, person) -> float:
+        """Root mean square error in standard deviations, over the parameters that can be read at all."""
+        readable = self.explained > 0.5
+        wrong = (self(pictures) - self.standardised(person))[:, readable]
+        return wrong.square().mean().sqrt().item()
+
+
+def parameter_reader(path: Path) -> ParameterReader:
+    """Loaded from ``path``, or trained and kept there."""
+    if path.is_file():
+        reader = ParameterReader()
+        reader.load_state_dict(load_file(path))
+        return reader.eval()
+    reader = train()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(reader.state_dict(), path)
+    return reader
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def train() -> ParameterReader:
+    torch.manual_seed(0)
+    draws, reader = torch.Generator().manual_seed(0), ParameterReader()
+    truths = torch.from_numpy(np.stack([truth(identity(METRICS, i)) for i in range(PEOPLE)])).float()
+    reader.center, reader.spread = truths.mean(0), truths.std(0)
+    wanted = (truths - reader.center) / reader.spread
+    pictures = torch.from_numpy(np.concatenate([photos(METRICS, i, 1) for i in range(PEOPLE)]))
+    total = EPOCHS * PEOPLE // BATCH
+    optimizer = torch.optim.AdamW(reader.parameters(), RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total)
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(PEOPLE, generator=draws).split(BATCH):
+            loss = (reader(to_tensor(pictures[rows].numpy())) - wanted[rows]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    reader.eval().requires_grad_(False)
+    seen = to_tensor(np.concatenate([photos(VALIDATION, i, 1) for i in range(CHECKED_ON)]))
+    true = torch.stack([reader.standardised(identity(VALIDATION, i)) for i in range(CHECKED_ON)])
+    reader.explained = 1 - (reader(seen) - true).square().mean(0) / true.var(0)
+    return reader

@@ -1,0 +1,79 @@
+"""What has been measured: one small file per arm and person, so that a stopped run loses nothing and several processes
+can share the work; the committed results are these files put together, one per arm."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+
+from .arms import Arm
+from .hypernets import recipe
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records under ``folder``, and those that came with the repository under ``committed``.
+
+    ``key`` is what all arms depend on (weights, version of the scores): a record with another key or other settings does
+    not count and is made again.
+    """
+
+    folder: Path
+    committed: Path
+    key: dict
+
+    def load(self, arm: Arm, number: int) -> dict | None:
+        """The scores, None if they must be made (again)."""
+        path = self.folder / arm.name / f"{number:03d}.json"
+        if path.is_file():
+            record = json.loads(path.read_text())
+            return record["scores"] if record["key"] == self._key(arm) else None
+        return self._kept(arm).get(f"{number:03d}")
+
+    def store(self, arm: Arm, number: int, scores: dict, pictures: torch.Tensor) -> None:
+        """Keep scores and the strip of pictures (N, 3, H, W)."""
+        folder = self.folder / arm.name
+        folder.mkdir(parents=True, exist_ok=True)
+        strip = (rearrange(pictures, "n c h w -> h (n w) c") * 255 + 0.5).to(torch.uint8).numpy()
+        Image.fromarray(strip).save(folder / f"{number:03d}.png")
+        partial = folder / f".{number:03d}.partial"
+        partial.write_text(json.dumps({"key": self._key(arm), "scores": scores}))
+        partial.replace(folder / f"{number:03d}.json")
+
+    def strip(self, arm: Arm, number: int) -> Image.Image | None:
+        path = self.folder / arm.name / f"{number:03d}.png"
+        return Image.open(path).convert("RGB") if path.is_file() else None
+
+    def everybody(self, arm: Arm, most: int = 1000) -> dict[int, dict]:
+        """Number -> scores of all people measured so far."""
+        numbers = {int(name) for name in self._kept(arm)}
+        numbers |= {int(path.stem) for path in (self.folder / arm.name).glob("[0-9]*.json")}
+        found = ((i, self.load(arm, i)) for i in sorted(numbers) if i < most)
+        return {i: scores for i, scores in found if scores is not None}
+
+    def commit(self, arm: Arm, hardware: str) -> None:
+        """Write the arm's file among the results."""
+        people = {f"{i:03d}": _rounded(scores) for i, scores in self.everybody(arm).items()}
+        if people:
+            self.committed.mkdir(parents=True, exist_ok=True)
+            facts = {"name": arm.name, "label": arm.label, "key": self._key(arm), "hardware": hardware}
+            lines = ",\n".join(f'  "{name}": {json.dumps(scores)}' for name, scores in people.items())
+            head = json.dumps(facts, indent=1).removesuffix("\n}")
+            (self.committed / f"{arm.name}.json").write_text(f'{head},\n "people": {{\n{lines}\n }}\n}}\n')
+
+    def _kept(self, arm: Arm) -> dict:
+        path = self.committed / f"{arm.name}.json"
+        if not path.is_file():
+            return {}
+        found = json.loads(path.read_text())
+        return found["people"] if found["key"] == self._key(arm) else {}
+
+    def _key(self, arm: Arm) -> dict:
+        return json.loads(json.dumps({**self.key, **arm.settings, "recipe": recipe(arm.hypernet)}))
+
+
+def _rounded(scores: dict) -> dict:
+    return {name: round(value, 4) for name, value in scores.items()}

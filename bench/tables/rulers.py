@@ -1,0 +1,77 @@
+"""How pictures are scored. Every ruler is faceworld's own and named for what it is.
+
+identity       cosine of the identity network, with other photos of the person (``faceworld/METRICS.md``)
+rank_1         share of pictures whose nearest photo, of 100 people and a look-alike of each, is the person's
+parameters     error of the drawn face's parameters as a small network reads them; 1 is a guess at the average person
+face_features  cosine of the attribute network's features (not trained to know people) inside the face's oval
+prompt         mean probability of the attributes that a prompt names
+diversity      how unlike each other pictures of one prompt are, by the same features over the whole picture
+drift          how far pictures of "a photo of a face" move away from the plain model's, by the same features
+"""
+
+import numpy as np
+import torch
+from torch.nn.functional import cosine_similarity
+
+from ...faceworld.metrics import AttributeMetric, IdentityMetric
+from .parameters import ParameterReader
+from .world import GALLERY, METRICS, TEST, photos, to_tensor
+
+FEATURE_LAYERS = 19  # of the attribute network: pooling and three of its four stages, (96, 8, 8) left
+CROWD = 500  # whose photos say how much each feature varies
+
+
+class Rulers:
+    """All of them.
+
+    Args:
+        reader: the network of ``parameters.py``.
+        gallery: how many test people, and a look-alike of each, are told apart.
+    """
+
+    def __init__(self, reader: ParameterReader, gallery: int = 100):
+        self.reader = reader
+        self.identity, self.attributes = IdentityMetric(), AttributeMetric()
+        self.oval = oval()
+        self.look = torch.nn.Sequential(*list(self.attributes.net)[:FEATURE_LAYERS])
+        pictures = to_tensor(np.concatenate([photos(METRICS, i, 1) for i in range(CROWD)]))
+        features = self.look(pictures)
+        self.level = features.mean((0, 2, 3), keepdim=True), features.std((0, 2, 3), keepdim=True)
+        people = [photos(TEST, i, GALLERY + 1)[GALLERY] for i in range(gallery)]
+        twins = [photos(TEST, i, 1, lookalike=True)[0] for i in range(gallery)]
+        self.gallery = self.identity.embed(to_tensor(np.stack(people + twins)))
+
+    @torch.no_grad()
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, 128, 128) -> standardised features (N, 96, 8, 8)."""
+        return (self.look(pictures) - self.level[0]) / self.level[1]
+
+    def alike(self, one: torch.Tensor, other: torch.Tensor, face_only: bool) -> torch.Tensor:
+        """Cosine (N, M) of features (N, 96, 8, 8) and (M, 96, 8, 8)."""
+        one, other = (x[..., self.oval] if face_only else x.flatten(2) for x in (one, other))
+        return cosine_similarity(one.flatten(1)[:, None], other.flatten(1)[None], dim=-1)
+
+    def likeness(self, pictures: torch.Tensor, others: torch.Tensor, person, number: int) -> dict[str, float]:
+        """The four scores of pictures (N, ...) as one person, whose other photos are ``others``."""
+        embedded = self.identity.embed(pictures)
+        return {
+            "identity": (embedded @ self.identity.embed(others).T).mean().item(),
+            "rank_1": ((embedded @ self.gallery.T).argmax(1) == number).float().mean().item(),
+            "parameters": self.reader.error(pictures, person),
+            "face_features": self.alike(self.features(pictures), self.features(others), True).mean().item(),
+        }
+
+    def diversity(self, pictures: torch.Tensor) -> float:
+        """Mean of 1 - cosine over all pairs of pictures."""
+        cosine = self.alike(*[self.features(pictures)] * 2, False)
+        return 1 - cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean().item()
+
+    def drift(self, pictures: torch.Tensor, plain: torch.Tensor) -> float:
+        """Mean of 1 - cosine, picture by picture."""
+        return 1 - self.alike(self.features(pictures), self.features(plain), False).diagonal().mean().item()
+
+
+def oval() -> torch.Tensor:
+    """Which of the 8 x 8 places lie in the face of a picture (8, 8)."""
+    y, x = torch.meshgrid(*[torch.arange(8) * 16 + 8.0] * 2, indexing="ij")
+    return ((x - 64) / 34).square() + ((y - 68) / 44).square() < 1

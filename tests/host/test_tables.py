@@ -1,0 +1,65 @@
+"""Every row of the tables can be measured on the real host, and the same row twice is the same numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hyperdreambooth.bench.tables import arms as A
+from hyperdreambooth.bench.tables.drawing import CLASS, PHOTOS, PROMPTS, Bench
+from hyperdreambooth.bench.tables.parameters import ParameterReader
+from hyperdreambooth.bench.tables.rulers import Rulers
+from hyperdreambooth.bench.tables.world import Subject
+
+WAYS = {
+    arm.method: arm for arm in A.all_arms().values() if arm.method != "dreambooth+prior"
+}  # its pictures take too long
+
+
+@pytest.fixture(scope="module")
+def bench(host, tmp_path_factory):
+    torch.manual_seed(0)
+    reader = ParameterReader()
+    reader.explained.fill_(1.0)
+    reader.spread.fill_(1.0)
+    return Bench(host, tmp_path_factory.mktemp("hypernets"), Rulers(reader.eval(), gallery=3), crowd=3)
+
+
+@pytest.mark.parametrize("method", sorted(WAYS))
+def test_every_kind_of_row_is_measured(bench, method):
+    arm = replace(WAYS[method], steps=min(2, WAYS[method].steps), hypernet="faceworld")
+    scores, pictures = bench.score(arm, 1)
+    assert all(map(torch.isfinite, map(torch.tensor, scores.values())))
+    assert -1 <= scores["identity"] <= 1 and 0 <= scores["rank_1"] <= 1
+    if method == "ceiling":
+        assert torch.equal(pictures, Subject(1).references(arm.reference).movedim(-1, 1))
+    else:
+        assert pictures.shape == (len(PROMPTS), 3, 128, 128)
+        assert 0 <= scores["prompt"] <= 1 and scores["diversity"] > 0
+        assert (scores["drift"] == pytest.approx(0, abs=1e-5)) == (method in ("plain", "textual-inversion"))
+
+
+def test_a_row_repeats_and_the_noise_is_the_same_for_all_rows(bench):
+    once, pictures = bench.score(A.PREDICTED, 2)
+    again, same = bench.score(A.PREDICTED, 2)
+    assert torch.equal(pictures, same)
+    assert {k: v for k, v in once.items() if k != "seconds"} == {k: v for k, v in again.items() if k != "seconds"}
+    with torch.inference_mode():
+        neutral = bench.draw(bench.model.clone(), bench.clip.clone(), 2001)
+    assert torch.equal(neutral, bench.plain_pictures(2))
+
+
+def test_fewer_refinements_predict_somebody_else_and_leave_the_others_alone(bench):
+    full, one = (bench.predict(arm, Subject(0)) for arm in (A.PREDICTED, replace(A.PREDICTED, refinements=1)))
+    assert not torch.equal(full.A_train, one.A_train)
+    assert torch.equal(bench.predict(A.PREDICTED, Subject(0)).A_train, full.A_train)
+
+
+def test_the_gallery_finds_a_persons_own_photo(bench):
+    found = bench.rulers.likeness(Subject(2).others(), Subject(2).others(), Subject(2).person(), 2)
+    assert found["rank_1"] == 1.0 and found["identity"] > 0.8 and found["face_features"] > 0.5
+
+
+def test_photos_come_first_and_anybody_last():
+    assert len(set(PROMPTS[:PHOTOS])) == 1 and len(set(PROMPTS[-CLASS:])) == 1
+    assert not any("[V]" in prompt for prompt in PROMPTS[-CLASS:]) and all("[V]" in p for p in PROMPTS[:-CLASS])

@@ -1,0 +1,118 @@
+"""The tables' statistics, records and people."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hyperdreambooth.bench.tables import arms as A
+from hyperdreambooth.bench.tables.parameters import ParameterReader
+from hyperdreambooth.bench.tables.records import Records
+from hyperdreambooth.bench.tables.statistics import common, order, relation, share
+from hyperdreambooth.bench.tables.world import PARAMETERS, Subject, cartoon, odd_picture, truth
+from hyperdreambooth.faceworld.renderer.world import identity
+
+PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
+
+
+def test_no_two_rows_are_the_same_thing():
+    """Two rows with equal settings would be measured twice and called by two names."""
+    settings = [json.dumps(arm.settings) for arm in A.all_arms().values()]
+    assert len(set(settings)) == len(settings)
+    for arms, _ in A.GROUPS:
+        assert len({arm.name for arm in arms}) == len(arms)
+    names = [arm.name for arms, _ in A.GROUPS for arm in arms]
+    assert all(A.all_arms()[arm.name] == arm for arms, _ in A.GROUPS for arm in arms), names
+
+
+def test_the_people_of_the_tables_begin_with_the_committed_test_people():
+    for number in (0, 17, 49):
+        subject = Subject(number)
+        handed_in = (subject.references()[0] * 255).round().to(torch.uint8).numpy()
+        assert np.array_equal(handed_in, np.asarray(Image.open(PEOPLE / f"{number:02d}_reference.png").convert("RGB")))
+        first = (subject.others()[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+        assert np.array_equal(first, np.asarray(Image.open(PEOPLE / f"{number:02d}_photo1.png").convert("RGB")))
+
+
+def test_what_is_handed_in_is_never_what_is_compared():
+    subject = Subject(3)
+    given, compared = subject.references(count=5).movedim(-1, 1), subject.others()
+    assert given.shape == (5, 3, 128, 128)
+    assert not any(torch.equal(a, b) for a in given for b in compared)
+
+
+@pytest.mark.parametrize("kind", A.ODD)
+def test_odd_pictures_differ_from_ordinary_ones_and_repeat(kind):
+    assert np.array_equal(odd_picture(1, kind), odd_picture(1, kind))
+    assert np.abs(odd_picture(1, kind).astype(int) - (Subject(1).references()[0].numpy() * 255)).mean() > 5
+
+
+def test_odd_pictures_have_names():
+    with pytest.raises(ValueError, match="no odd picture of the kind 'sepia'"):
+        odd_picture(1, "sepia")
+
+
+def test_a_cartoon_is_out_of_range():
+    drawn, ordinary = truth(cartoon(identity(19, 0))), np.stack([truth(identity(19, i)) for i in range(200)])
+    beyond = (drawn > ordinary.max(0)) | (drawn < ordinary.min(0))
+    assert {"eye_height", "jaw", "chin", "nose_length"} <= {n for n, b in zip(PARAMETERS, beyond, strict=True) if b}
+
+
+def test_a_reader_that_is_right_has_no_error_and_a_guess_of_the_average_has_one():
+    people, reader = [identity(13, i) for i in range(300)], ParameterReader()
+    truths = torch.from_numpy(np.stack([truth(p) for p in people])).float()
+    reader.center, reader.spread, reader.explained = truths.mean(0), truths.std(0), torch.ones(len(PARAMETERS))
+    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    last = reader.net[-1]
+    torch.nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.copy_(reader.standardised(people[7]))
+    assert reader.error(picture, people[7]) == 0
+    torch.nn.init.zeros_(last.bias)
+    assert np.mean([reader.error(picture, p) ** 2 for p in people]) ** 0.5 == pytest.approx(1.0, abs=0.05)
+
+
+def test_share_is_none_at_the_floor_and_all_at_the_ceiling():
+    rng = np.random.default_rng(0)
+    floor, ceiling = rng.normal(0.1, 0.1, 40), rng.normal(0.9, 0.1, 40)
+    assert share(floor, floor, ceiling).mean == 0 and share(ceiling, floor, ceiling).mean == 1
+    half = share((floor + ceiling) / 2, floor, ceiling)
+    assert half.mean == pytest.approx(0.5) and half.low == pytest.approx(0.5) and half.high == pytest.approx(0.5)
+
+
+def test_relations_are_paired():
+    """A small difference that everybody shows counts, a large one that comes and goes does not."""
+    rng = np.random.default_rng(0)
+    people = rng.normal(0.5, 0.3, 50)
+    assert relation(people + 0.01 + rng.normal(0, 0.005, 50), people) == ">"
+    assert relation(people, people + 0.01 + rng.normal(0, 0.005, 50)) == "<"
+    assert relation(people + 0.01 + rng.normal(0, 0.5, 50), people) == "≈"
+
+
+def test_order_names_the_best_first():
+    scores = {"a": np.full(5, 0.2), "b": np.full(5, 0.4), "c": np.full(5, 0.3)}
+    assert order(scores) == "b (0.400) > c (0.300) > a (0.200)"
+    assert order(scores, smaller_is_better=True) == "a (0.200) > c (0.300) > b (0.400)"
+
+
+def test_only_people_whom_all_rows_have_are_compared():
+    assert common({"a": {0: {}, 1: {}, 2: {}}, "b": {1: {}, 2: {}, 5: {}}}) == [1, 2]
+    assert common({}) == []
+
+
+def test_records_are_kept_committed_and_void_when_what_they_depend_on_changes(tmp_path):
+    records = Records(tmp_path / "records", tmp_path / "results", {"weights": "abc"})
+    strip = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert records.load(A.FULL, 3) is None
+    records.store(A.FULL, 3, {"identity": 0.8765432}, strip)
+    assert records.load(A.FULL, 3) == {"identity": 0.8765432}
+    assert records.strip(A.FULL, 3).size == (16, 8)
+    records.commit(A.FULL, "a machine")
+    elsewhere = Records(tmp_path / "fresh", tmp_path / "results", {"weights": "abc"})
+    assert elsewhere.everybody(A.FULL) == {3: {"identity": 0.8765}}
+    assert elsewhere.load(A.FULL, 3) == {"identity": 0.8765} and elsewhere.load(A.PREDICTED, 3) is None
+    for other in (Records(tmp_path / "records", tmp_path / "results", {"weights": "other"}),):
+        assert other.load(A.FULL, 3) is None and other.everybody(A.FULL) == {}
