@@ -1,18 +1,22 @@
 """*Rank-Relaxed Finetune*: sharpen a predicted person on the reference pictures, inside the running host."""
 
+from collections.abc import Callable
+
 import comfy.model_management as mm
 import latent_preview
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..lidb.basis import Basis
 from ..lidb.finetune import SPACES, FinetuneSettings, finetune
 from ..lidb.residual import Residuals
 from ..lidb.value import Facts, LiDB
 from .apply_lidb import check_base
+from .before_after import BeforeAfter
 from .host import HostModel
-from .pictures import MIN_FACE_PIXELS, RESOLUTION, jpeg_thumbnail, resize
-from .progress import StepProgress
+from .loss_picture import loss_picture
+from .pictures import MIN_FACE_PIXELS, RESOLUTION, jpeg_thumbnail, resize, to_pil
+from .progress import StepProgress, show_result
 from .reference_loss import ReferenceLoss
 from .wire import CATEGORY, LidbWire, LossMapWire
 
@@ -82,11 +86,13 @@ def run_finetune(
     resolution: int,
     mask: torch.Tensor | None = None,
     node_id: str | None = None,
+    finished: Callable[[HostModel, Residuals, LiDB, LiDB, torch.Tensor], None] | None = None,
 ):
     """Finetune on the host's modules; nothing of the host is changed, also after an interruption or an error.
 
     Args:
         node_id: the node that shows seconds per step and time left.
+        finished: called once with host, residuals, start, result and reference latents, while all of them can be run.
 
     Returns:
         (LiDB, losses per step).
@@ -124,7 +130,10 @@ def run_finetune(
             progress.update(step, picture)
 
         mm.throw_exception_if_processing_interrupted()
-        return finetune(start, loss, settings, host.device, on_step)
+        person, losses = finetune(start, loss, settings, host.device, on_step)
+        if finished is not None:
+            finished(host, residuals, start, person, x0)
+        return person, losses
 
 
 class RankRelaxedFinetune(io.ComfyNode):
@@ -242,7 +251,10 @@ class RankRelaxedFinetune(io.ComfyNode):
     ):
         settings = FinetuneSettings(steps=steps, rank=rank, learning_rate=learning_rate, space=space, seed=seed)
         node_id = cls.hidden and cls.hidden.unique_id  # None when called without the executor
+        drawn = BeforeAfter(prompt, seed, steps * batch_size)
         lidb, losses = run_finetune(
-            model, clip, vae, image, lidb, settings, batch_size, prompt, resolution, mask, node_id
+            model, clip, vae, image, lidb, settings, batch_size, prompt, resolution, mask, node_id, drawn
         )
-        return io.NodeOutput(lidb, {"loss": losses})
+        sheet = loss_picture(image[0, ..., :3], *drawn.pictures(), losses)
+        show_result(to_pil(sheet[0]), steps)
+        return io.NodeOutput(lidb, {"loss": losses}, ui=ui.PreviewImage(sheet, cls=cls))

@@ -28,6 +28,11 @@ class StepProgress:
             PromptServer.instance.send_progress_text(in_words(done, self.steps, now - self.started), self.node_id)
 
 
+def show_result(picture, steps: int) -> None:
+    """Put a PIL picture in the place of the last live preview, which the frontend would go on showing instead of the result."""
+    comfy.utils.ProgressBar(steps).update_absolute(steps, steps, ("JPEG", picture, max(picture.size)))
+
+
 def in_words(done: int, steps: int, seconds: float) -> str:
     """``Step 12 of 40, 0.35 s each, 10 s left``."""
     each = seconds / done

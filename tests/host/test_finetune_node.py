@@ -78,11 +78,14 @@ def test_progress_previews_and_losses_reach_the_user(host, monkeypatch):
         if event == "progress_state" and "tune" in data["nodes"]
     ]
     running = [int(s["value"]) for s in states if s["state"] == "running" and s["max"] == steps]
-    assert running == sorted(set(running)) and running[0] == 1 and running[-1] == steps
+    *counted, last = running  # the last comes with the result
+    assert counted == sorted(set(running)) and counted[0] == 1 and counted[-1] == last == steps
     shown = [data for event, data in host.server.events if event == BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA]
-    assert len(shown) == len({*range(PREVIEW_EVERY, steps, PREVIEW_EVERY), steps})
+    assert len(shown) == len({*range(PREVIEW_EVERY, steps, PREVIEW_EVERY), steps}) + 1
     for (kind, picture, _), about in shown:
         assert about["node_id"] == "tune" and kind == "JPEG" and picture.getextrema() != ((0, 0),) * 3
+    with Image.open(host.saved(outputs["tune"])[0]) as result:  # takes the last preview's place
+        assert shown[-1][0][1].size == result.size
     words = [data for event, data in host.server.events if event == "progress_text"]
     assert words and all(node == "tune" for _, node in words)
     assert words[-1][0].startswith(f"{steps} steps in ")

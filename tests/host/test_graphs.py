@@ -111,7 +111,8 @@ def test_export_is_listed_by_load_lora_and_gives_the_same_picture(host):
     outputs = host.run(api)
     export = find(api, "HDB_ExportLoRA")
     lora = host.saved(outputs[export])[0]
-    applied = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    picture = find(api, "SaveImage")  # the finetune shows one too
+    applied = Image.open(host.saved(outputs[picture])[0])
     import folder_paths
 
     assert lora.name in folder_paths.get_filename_list("loras")
@@ -123,7 +124,7 @@ def test_export_is_listed_by_load_lora_and_gives_the_same_picture(host):
     }
     del api[export], api[find(api, "HDB_RankRelaxedFinetune")]
     outputs = host.run(api)
-    reloaded = Image.open(next(p for o in outputs.values() for p in host.saved(o) if p.suffix == ".png"))
+    reloaded = Image.open(host.saved(outputs[picture])[0])
     assert reloaded.tobytes() == applied.tobytes()
     assert len(load_file(lora)) == 3 * 44
 
