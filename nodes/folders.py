@@ -7,6 +7,8 @@ import folder_paths
 
 EXTENSIONS = {".safetensors"}
 WORKFLOWS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "workflows")
+PEOPLE = "hyperdreambooth_people"
+"""One photo per person: the folder that *09_many_people* works through."""
 
 
 def register_folders() -> None:
@@ -22,13 +24,23 @@ def register_folders() -> None:
 def place_examples() -> None:
     """Put the workflows' pictures into the input folder, as the host does with its own, so that they run first time.
 
-    A file of that name that is already there stays as it is; a folder that cannot be written is only reported.
+    A picture of that name that is already there stays as it is. The folder of people is placed only where there is none
+    of that name: what somebody took out of it, or put into it, stays so. What cannot be written is only reported.
     """
-    for name in sorted(name for name in os.listdir(WORKFLOWS) if name.endswith(".png")):
+    inputs = folder_paths.get_input_directory()
+    pictures = [name for name in sorted(os.listdir(WORKFLOWS)) if name.endswith(".png")]
+    try:
+        os.mkdir(os.path.join(inputs, PEOPLE))
+        pictures += [os.path.join(PEOPLE, name) for name in sorted(os.listdir(os.path.join(WORKFLOWS, PEOPLE)))]
+    except FileExistsError:
+        pass
+    except OSError as error:
+        logging.info(f"HyperDreamBooth: the folder {PEOPLE} could not be made in the input folder: {error}")
+    for name in pictures:
         try:
             with open(os.path.join(WORKFLOWS, name), "rb") as source:
                 picture = source.read()
-            with open(os.path.join(folder_paths.get_input_directory(), name), "xb") as target:
+            with open(os.path.join(inputs, name), "xb") as target:
                 target.write(picture)
         except FileExistsError:
             pass

@@ -3,6 +3,7 @@
 Needs Debian's ``chromium`` (or CHROMIUM=/path); its absence is a failure.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -18,7 +19,10 @@ from playwright.sync_api import sync_playwright
 from hyperdreambooth.cli.host_install import find_host
 
 ROOT = Path(__file__).resolve().parents[2]
+SHOTS = ROOT / "output" / "browser"
 START_SECONDS = 240
+RUN_SECONDS = 300
+WAIT = 60_000  # ms
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -87,3 +91,65 @@ def open_frontend(tab, address: str) -> None:
     tab.goto(address)
     tab.wait_for_function("window.app && window.app.graph && window.LiteGraph", timeout=120_000)
     tab.wait_for_function("Object.keys(LiteGraph.registered_node_types).includes('HDB_ApplyLiDB')", timeout=120_000)
+
+
+@pytest.fixture
+def frontend(page, address):
+    """What a person does with the page; messages and panels of earlier tests are gone."""
+    page.keyboard.press("Escape")
+    page.evaluate("app.extensionManager.toast.removeAll()")
+    return Frontend(page, address)
+
+
+class Frontend:
+    """Clicks, and what is seen after them. ``page`` is the tab, for everything else."""
+
+    def __init__(self, page, address: str):
+        self.page, self.address = page, address
+
+    def answer(self, path: str) -> bytes:
+        return urllib.request.urlopen(f"{self.address}{path}", timeout=60).read()
+
+    def load(self, workflow: dict) -> None:
+        self.page.evaluate("async (ui) => { await app.loadGraphData(ui) }", workflow)
+        self.page.wait_for_timeout(700)  # what is missing is found out after loading
+
+    def complaints(self) -> list[str]:
+        """What the frontend says about the open workflow: missing nodes, models and files, faulty values."""
+        return [box.inner_text() for box in self.page.get_by_test_id("error-overlay").all()]
+
+    def browse_templates(self) -> None:
+        """The template browser, with ours chosen on its left side."""
+        self.page.get_by_test_id("side-toolbar").get_by_role("button", name="Templates").click()
+        self.page.get_by_role("dialog").get_by_text("ComfyUI-HyperDreamBooth").first.click()
+        self.page.get_by_test_id("template-workflow-01_predict").wait_for(timeout=WAIT)
+
+    def press_run(self) -> str:
+        """The id of the job that the *Run* button began."""
+        is_job = lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"  # noqa: E731
+        with self.page.expect_response(is_job, timeout=WAIT) as answer:
+            self.page.get_by_test_id("queue-button").click()
+        said = answer.value.json()
+        assert not said.get("error") and not said["node_errors"], said
+        return said["prompt_id"]
+
+    def ended(self, job: str) -> dict:
+        """The server's record of the job: ``outputs``, ``status``."""
+        deadline = time.time() + RUN_SECONDS
+        while not (record := json.loads(self.answer(f"/history/{job}"))):
+            assert time.time() < deadline, f"the job has not ended after {RUN_SECONDS} s"
+            self.page.wait_for_timeout(200)  # the page must go on hearing of it
+        return record[job]
+
+    def run(self) -> dict:
+        """Press *Run*, wait, and hand over the record of a job without errors."""
+        record = self.ended(self.press_run())
+        assert record["status"]["status_str"] == "success", record["status"]["messages"]
+        assert self.complaints() == []
+        return record
+
+    def shoot(self, name: str) -> None:
+        """A picture of the page for a person to look at: output/browser/NAME.png."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.wait_for_timeout(300)  # drawn
+        self.page.screenshot(path=SHOTS / f"{name}.png")

@@ -170,7 +170,7 @@ def test_a_report_is_shown_and_the_saved_graph_does_not_change_with_it(canvas, b
 
 @pytest.mark.parametrize("language", ["ko", "ja", "zh"])
 def test_nodes_speak_the_language_of_the_interface(canvas, address, language):
-    words = json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8"))["HDB_ApplyLiDB"]
+    words = json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8"))
     tab = canvas.context.browser.new_page()
     try:
         tab.route("**/*", lambda route: route.continue_() if "127.0.0.1" in route.request.url else route.abort())
@@ -180,14 +180,20 @@ def test_nodes_speak_the_language_of_the_interface(canvas, address, language):
         tab.goto(address)
         tab.wait_for_function("Boolean(window.LiteGraph?.registered_node_types?.HDB_ApplyLiDB)", timeout=120_000)
         shown = tab.evaluate(
-            """() => {
-                const node = LiteGraph.createNode("HDB_ApplyLiDB");
-                const labels = (slots) => slots.map((slot) => slot.label ?? slot.localized_name);
-                return { title: node.title, widgets: node.widgets.map((w) => w.label), outputs: labels(node.outputs) };
-            }"""
+            """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types).filter((type) => /^HDB_/.test(type)).map((type) => {
+                const node = LiteGraph.createNode(type);
+                const label = (slot) => slot.label ?? slot.localized_name;
+                const inputs = [...node.inputs, ...(node.widgets ?? [])].map((slot) => [slot.name, label(slot)]);
+                return [type, { title: node.title, inputs, outputs: node.outputs.map(label) }];
+            }))"""
         )
     finally:
         tab.close()
-    assert shown["title"] == words["display_name"]
-    assert shown["widgets"] == [words["inputs"][name]["name"] for name in ("strength_model", "strength_clip")]
-    assert shown["outputs"] == [output["name"] for output in words["outputs"].values()]
+    assert shown.keys() == words.keys()
+    for name, expected in words.items():
+        assert shown[name]["title"] == expected["display_name"]
+        assert shown[name]["outputs"] == [output["name"] for output in expected.get("outputs", {}).values()]
+        labels = dict(shown[name]["inputs"])
+        for key, said in expected.get("inputs", {}).items():
+            if key != "control_after_generate":  # the frontend's own, under a name of its own
+                assert labels[key] == said["name"], (name, key)

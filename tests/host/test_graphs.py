@@ -63,7 +63,7 @@ def test_each_workflow_gives_its_pictures(host, path):
 
 def test_the_blueprint_gives_a_personalised_model(host):
     """Its inside, wired to a photo and a sampler as a user wires the box; every slot of the box leads inside."""
-    file = load_workflow(ROOT / "subgraphs" / "photo_to_personalised_model.json")
+    file = load_workflow(ROOT / "subgraphs" / "Photo to Personalised Model.json")
     (box,), (inside,) = file["nodes"], file["definitions"]["subgraphs"]
     assert box["type"] == inside["id"]
     for side in ("inputs", "outputs"):

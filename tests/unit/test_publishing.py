@@ -2,10 +2,16 @@
 
 import re
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from hyperdreambooth.nodes.host_version import OLDEST_HOST
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -21,7 +27,7 @@ SHIPPED = (
     "web/docs/HDB_CropFace.md",
     "workflows/01_predict.json",
     "workflows/01_predict.jpg",
-    "subgraphs/photo_to_personalised_model.json",
+    "subgraphs/Photo to Personalised Model.json",
     "faceworld/weights/checkpoints/faceworld.safetensors",
 )
 KEPT_BACK = (
@@ -49,7 +55,7 @@ def test_the_registry_finds_what_it_asks_for():
     assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
     assert (ROOT / project["license"]["file"]).is_file()
     assert project["urls"]["Repository"] and comfy["PublisherId"] and comfy["DisplayName"]
-    assert comfy["requires-comfyui"] == ">=0.30.0"
+    assert comfy["requires-comfyui"] == f">={OLDEST_HOST}"
     declared = (ROOT / "requirements.txt").read_text().splitlines()
     assert [line for line in declared if line and not line.startswith("#")] == project["dependencies"]
 
