@@ -14,10 +14,10 @@ import re
 import sys
 from pathlib import Path
 
+from ..nodes.host_version import OLDEST_HOST, too_old
 from .host_install import PRIVATE_HOST, REPOSITORY, find_host, install_host
 
 NODES_NEED = ("torch", "transformers", "safetensors", "einops", "numpy", "Pillow")
-OLDEST_HOST = (0, 30)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,12 +113,9 @@ def _host() -> tuple[Path | None, dict[str, str]]:
     how = "by COMFYUI_PATH" if os.environ.get("COMFYUI_PATH") else "around this repository"
     lines = {"ComfyUI": f"{host}, found {'as the private copy' if host == PRIVATE_HOST else how}"}
     version = host / "comfyui_version.py"
-    found = re.search(r'"([\d.]+)"', version.read_text()) if version.is_file() else None
+    found = re.search(r'"(.+)"', version.read_text().rsplit("__version__", 1)[-1]) if version.is_file() else None
     if found:
-        old = tuple(int(v) for v in found[1].split(".")[:2]) < OLDEST_HOST
-        lines["version"] = found[1] + (
-            f": too old, {'.'.join(map(str, OLDEST_HOST))} or newer is needed" if old else ""
-        )
+        lines["version"] = found[1] + (f": too old, {OLDEST_HOST} or newer is needed" if too_old(found[1]) else "")
     else:
         lines["version"] = "unknown"
     folder = host / "custom_nodes"

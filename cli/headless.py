@@ -73,10 +73,10 @@ class HeadlessHost:
         sys.argv = argv
         args.base_directory, args.disable_api_nodes = str(self.base), True
         import torch
+        import utils.extra_config  # noqa: F401  before server and nodes: comfy/ has a utils.py of its own
 
         args.cpu = not torch.cuda.is_available()
         import server
-        import utils.extra_config  # noqa: F401  before nodes: comfy/ has a utils.py of its own
 
         self.server = server.PromptServer.instance = _Server()
         import comfy.model_management as mm

@@ -132,7 +132,16 @@ class HostModel:
 
         Args:
             latent_shape: (N, c, h, w) of a training batch, from which the memory to free is estimated.
+
+        Raises:
+            ValueError: the CLIP carries hooks, or a model cannot be read again under dynamic VRAM.
         """
+        if self.clip.patcher.forced_hooks:
+            raise ValueError(
+                "This CLIP carries hooks (Set CLIP Hooks), whose other half acts on the diffusion model in sampling only, so a "
+                "finetune would see half of them. Connect the CLIP from before that node; what shall count as part of the "
+                "model goes through Load LoRA."
+            )
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
@@ -141,6 +150,8 @@ class HostModel:
             mm.load_models_gpu([model, clip.patcher], memory_required=memory, force_full_load=True)
             _own_memory(model.model)
             _own_memory(clip.cond_stage_model)
+            if clip.patcher.load_device.type == "cpu":
+                _hold_widened(clip.cond_stage_model, stack)
             for layer in clip.cond_stage_model.modules():
                 if type(layer).__name__ == "CLIPLayer":  # comfy/clip_model.py adds to its input in place
                     for norm in (layer.layer_norm1, layer.layer_norm2):
@@ -276,9 +287,9 @@ def _ordinary(loaded):
     Raises:
         ValueError: its loader left the host no way to read it again.
     """
-    if not loaded.is_dynamic():
-        return loaded
     is_clip = hasattr(loaded, "patcher")
+    if not (loaded.patcher if is_clip else loaded).is_dynamic():
+        return loaded
     if (loaded.patcher if is_clip else loaded).cached_patcher_init is None:
         raise ValueError(
             f"This {'CLIP' if is_clip else 'MODEL'} came from a loader node that ComfyUI cannot repeat, so it cannot be "
@@ -305,6 +316,15 @@ def _own_memory(root: torch.nn.Module) -> None:
         adapter = getattr(getattr(module.__dict__.get("forward"), "__self__", None), "adapter", None)
         if isinstance(getattr(adapter, "weights", None), tuple):
             adapter.weights = tuple(_view(w) if torch.is_tensor(w) and w.is_inference() else w for w in adapter.weights)
+
+
+def _hold_widened(root: torch.nn.Module, stack: ExitStack) -> None:
+    """Half-precision parameters as float32 until the stack closes: on the CPU the host would widen them at every forward."""
+    for module in root.modules():
+        for name, tensor in module._parameters.items():
+            if type(tensor) is torch.nn.Parameter and tensor.dtype in (torch.float16, torch.bfloat16):
+                stack.callback(module._parameters.__setitem__, name, tensor)
+                module._parameters[name] = torch.nn.Parameter(tensor.float(), requires_grad=False)
 
 
 def _view(tensor: torch.Tensor) -> torch.Tensor:

@@ -57,5 +57,5 @@ def test_an_old_host_and_a_missing_package_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
     monkeypatch.setattr("hyperdreambooth.cli.doctor.NODES_NEED", ("no-such-package",))
     facts = examine()
-    assert "too old, 0.30 or newer" in facts["host"]["version"] and "by COMFYUI_PATH" in facts["host"]["ComfyUI"]
+    assert "too old, 0.30.0 or newer" in facts["host"]["version"] and "by COMFYUI_PATH" in facts["host"]["ComfyUI"]
     assert facts["works"]["main job"].startswith("no: no-such-package is not installed; ComfyUI 0.3.9: too old")
