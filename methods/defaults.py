@@ -1,13 +1,13 @@
 """Steps and learning rate of each method, chosen on validation people of faceworld, so good for nothing else yet.
 
-The largest rate tried whose edits obey within 5 % of the plain model's prompt score (``bench/tune_methods.py``,
-``bench/learning_rates.py``; coarse grids, six and eight people; of textual inversion one rate only).
+The most likeness among those tried whose edits obey within 5 % of the plain model's prompt score (``bench/tune_methods.py``,
+``bench/learning_rates.py``; coarse grids, six and eight people).
 """
 
 DEFAULTS = {
     "hyperdreambooth": (40, 4e-2),
     "lidb": (40, 2e-2),
-    "lora": (40, 1e-2),
+    "lora": (40, 2e-2),
     "dreambooth": (40, 5e-4),
     "textual-inversion": (150, 1e-1),
 }

@@ -15,6 +15,7 @@ COLUMNS = {
     "identity": "identity", "rank_1": "rank-1", "parameters": "parameter error", "face_features": "face features",
     "of_edits": "identity of edits", "prompt": "prompt", "diversity": "diversity", "drift": "prior drift",
 }  # fmt: skip
+COSTS = ("iterations", "seconds", "file")
 LIKENESS = ("identity", "rank_1", "parameters", "face_features")
 
 INTRO = """# HyperDreamBooth against its rivals
@@ -50,33 +51,24 @@ class Report:
         self.costs = read_costs(records.committed)
 
     def rows(self, chosen: list[Arm]) -> dict[str, dict[int, dict]]:
-        return {arm.name: self.measured[arm.name] for arm in chosen if arm.name in self.measured}
+        """What was measured; a row that is still far behind the others would take them down to its few people."""
+        there = {arm.name: self.measured[arm.name] for arm in chosen if arm.name in self.measured}
+        most = max(map(len, there.values()), default=0)
+        return {name: people for name, people in there.items() if 2 * len(people) > most}
 
     def table(self, chosen: list[Arm], with_costs: bool = False, floor: str = "plain", ceiling: Arm = A.CEILING) -> str:
         """One table between floor and ceiling; rows that nobody measured are left out."""
         rows = self.rows([self.arms[floor], *(arm for arm in chosen if arm.name != floor), ceiling])
-        who = common(rows)
-        if not who or not {floor, ceiling.name} <= set(rows):
+        who, anchors = common(rows), {arm.name for arm in (*A.CONTROLS, A.FULL, A.PREDICTED)} | {floor, ceiling.name}
+        if not who or not {floor, ceiling.name} <= set(rows) or set(rows) <= anchors:
             return "*Not measured yet.*\n"
         ends = [values(rows[end], "identity", who) for end in (floor, ceiling.name)]
-        heads = ["row", "share of the way", *COLUMNS.values()] + (
-            ["iterations", "seconds", "file"] if with_costs else []
-        )
+        heads = ["row", "share of the way", *COLUMNS.values(), *(COSTS if with_costs else ())]
         lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
         for name, people in rows.items():
             way = share(values(people, "identity", who), *ends)
             cells = [self._label(name), f"{100 * way.mean:.0f} % ({100 * way.low:.0f} to {100 * way.high:.0f})"]
-            for metric in COLUMNS:
-                there = metric in next(iter(people.values()))
-                found = interval(values(people, metric, who)) if there else None
-                full = metric in ("identity", "prompt")
-                cells.append(
-                    ""
-                    if found is None
-                    else str(found)
-                    if full
-                    else f"{found.mean:.3f} ± {(found.high - found.low) / 2:.3f}"
-                )
+            cells += [_cell(people, metric, who) for metric in COLUMNS]
             if with_costs:
                 cells += self._cost(name)
             lines.append("| " + " | ".join(cells) + " |")
@@ -158,6 +150,16 @@ class Report:
         if path := curves(self.measured, self.measured.get(A.CEILING.name, {}), self.folder / "results"):
             parts.append(f"![curves](results/{path.name})\n")
         return parts
+
+
+def _cell(people: dict[int, dict], metric: str, who: list[int]) -> str:
+    """A score with its interval, in full where it matters most; empty where a row has none."""
+    if metric not in next(iter(people.values())):
+        return ""
+    found = interval(values(people, metric, who))
+    if metric in ("identity", "prompt"):
+        return str(found)
+    return f"{found.mean:.3f} ± {(found.high - found.low) / 2:.3f}"
 
 
 def write_report(records: Records, folder: Path) -> None:
