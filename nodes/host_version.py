@@ -25,8 +25,8 @@ def too_old(version: str) -> bool:
     found = re.match(r"v?(\d+(?:\.\d+)*)", version)
     if not found:
         return not version
-    parts = [[int(part) for part in text.split(".")] for text in (found[1], OLDEST_HOST)]
-    return parts[0] < parts[1]
+    here, oldest = ([*map(int, text.split(".")), 0, 0][:3] for text in (found[1], OLDEST_HOST))
+    return here < oldest
 
 
 def complaint(version: str | None) -> str | None:

@@ -7,6 +7,7 @@ Needs skia-python, accelerate, tensorboard and matplotlib (``pip install -e '.[d
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -15,16 +16,15 @@ from pathlib import Path
 
 import torch
 
-from ...cli.hardware import hardware
 from ...cli.host_install import REPOSITORY
 from ...cli.study import digest
 from .arms import GROUPS, QUICK, Arm, all_arms
+from .costs import MEASURED, has_cost, measure_costs
 from .hypernets import HYPERNETS, train_hypernet
 from .records import Records
 
 WEIGHTS = REPOSITORY / "faceworld" / "weights"
 COMMON = REPOSITORY / "output" / "tables"  # what the quick run shares with the whole one
-READER = COMMON / "parameters.safetensors"
 QUICK_PEOPLE = 3
 
 
@@ -44,10 +44,10 @@ def main() -> None:
         work(args, out, records)
         return
     if not args.report:
-        _run_workers(args)
-        _costs(records.committed, out)
+        _run_workers(args, records)
+        _costs(args, out, records)
     for arm in all_arms().values():
-        records.commit(arm, hardware())
+        records.commit(arm)
     from .report import write_report
 
     write_report(records, out if args.quick else REPOSITORY / "docs")
@@ -94,16 +94,23 @@ def open_bench(base: Path):
     from .parameters import parameter_reader
     from .rulers import Rulers
 
-    return Bench(HeadlessHost(base), COMMON / "hypernets", Rulers(parameter_reader(READER)))
+    return Bench(HeadlessHost(base), COMMON / "hypernets", Rulers(parameter_reader(COMMON)))
 
 
-def _run_workers(args: argparse.Namespace) -> None:
+def _run_workers(args: argparse.Namespace, records: Records) -> None:
     from .parameters import parameter_reader
 
-    wanted = {arm.hypernet for arms, _ in plan(args.quick, args.groups, args.people) for arm in arms}
-    for name in (name for name in HYPERNETS if name in wanted):
+    groups = plan(args.quick, args.groups, args.people)
+    missing = {
+        a.hypernet for arms, people in groups for a in arms if any(records.load(a, i) is None for i in range(people))
+    }
+    if not missing:
+        return
+    for name in (name for name in HYPERNETS if name in missing):
         train_hypernet(name, COMMON / "hypernets")
-    parameter_reader(READER)  # once, before the workers want it
+    readable = parameter_reader(COMMON).readable()  # trained once, before the workers want it
+    records.committed.mkdir(parents=True, exist_ok=True)
+    (records.committed / "readable.json").write_text(json.dumps(readable, indent=1) + "\n")
     count = args.workers or (1 if torch.cuda.is_available() else os.cpu_count())
     one_thread = os.environ | ({} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"})
     own = [sys.executable, "-m", "hyperdreambooth.bench.tables", *sys.argv[1:]]
@@ -112,11 +119,11 @@ def _run_workers(args: argparse.Namespace) -> None:
         sys.exit("A worker has failed; see above. What was measured is kept, and the same command goes on from there.")
 
 
-def _costs(committed: Path, out: Path) -> None:
-    from .costs import costs_file, measure_costs
-
-    if not costs_file(committed).is_file():  # alone, after the workers
-        measure_costs(open_bench(out / "host0"), committed)
+def _costs(args: argparse.Namespace, out: Path, records: Records) -> None:
+    """Alone, after the workers."""
+    wanted = [arm for arm in MEASURED if not args.quick or arm in QUICK]
+    if missing := [arm for arm in wanted if not has_cost(records, arm)]:
+        measure_costs(open_bench(out / "host0"), records, missing)
 
 
 def _results(quick: bool, out: Path) -> Path:

@@ -53,10 +53,10 @@ CONTROLS = [
     Arm("mean", "mean prediction", "mean"),
 ]
 CEILING, CEILING_OF_CARTOONS = (
-    Arm("ceiling", "another photo", "ceiling"),
-    Arm("ceiling_cartoon", "another photo", "ceiling", reference="cartoon"),
+    Arm("ceiling", "another photo", "unseen photo"),
+    Arm("ceiling_cartoon", "another photo", "unseen photo", reference="cartoon"),
 )
-"""A picture of the person that nobody drew by a model, scored as if one had."""
+"""A photo of the person that no method has seen, scored as if a model had drawn it."""
 FULL = _hyper("hyperdreambooth", "HyperDreamBooth")
 PREDICTED = Arm("predicted", "prediction alone", "predicted")
 FROM_ZERO = _rival("lidb_40", "40 steps without HyperNet", "lidb")
@@ -94,7 +94,7 @@ PARTS = [
     _hyper("relaxed_16", "relaxed to rank 16 more", rank=16),
 ]
 RECIPES = ("ours", "denoising_only", "weights_only", "learned_basis", "paper")
-"""HyperNets trained by ``hypernets.py`` on the same few people for the same number of noisy pictures."""
+"""HyperNets trained by ``hypernets.py`` on the same few people."""
 TRAINED = [
     Arm(f"predicted_{recipe}", f"{recipe.replace('_', ' ')}, prediction alone", "predicted", hypernet=recipe)
     for recipe in RECIPES
@@ -109,10 +109,10 @@ CURVE_OF_PEOPLE = [
     Arm(f"predicted_{crowd}_people", f"{crowd} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
 ]
 STEPS = (10, 20, 80, 200)
-CURVE_FROM_PREDICTION = [_hyper(f"hyperdreambooth_{n}", f"{n} steps", steps=n) for n in STEPS]
-CURVE_FROM_ZERO = [_rival(f"lidb_{n}_steps", f"{n} steps", "lidb", steps=n) for n in STEPS]
+CURVE_FROM_PREDICTION = [_hyper(f"hyperdreambooth_{n}", f"from the prediction, {n} steps", steps=n) for n in STEPS]
+CURVE_FROM_ZERO = [_rival(f"lidb_{n}_steps", f"from zero, {n} steps", "lidb", steps=n) for n in STEPS]
 BASES = [
-    _rival(f"basis_{a}_{b}", f"a = {a}, b = {b}", "lidb", basis=(a, b))
+    _rival(f"basis_{a}_{b}", f"from zero, a = {a}, b = {b}", "lidb", basis=(a, b))
     for a, b in ((6, 3), (12, 6), (24, 12), (48, 24))
 ]
 RANKS = [_hyper(f"relaxed_{rank}", f"rank {rank} more", rank=rank) for rank in (2, 8)]

@@ -9,46 +9,54 @@ import torch
 
 from ...cli.hardware import hardware
 from . import arms as A
+from .arms import Arm
+from .records import Records
 from .world import Subject
 
 PEOPLE = 3
 MEASURED = [A.PREDICTED, A.FULL, A.FROM_ZERO, *A.RIVALS]
 
 
-def costs_file(committed: Path) -> Path:
-    return committed / ("costs.cuda.json" if torch.cuda.is_available() else "costs.cpu.json")
+def costs_file(records: Records) -> Path:
+    return records.committed / ("costs.cuda.json" if torch.cuda.is_available() else "costs.cpu.json")
 
 
-def read_costs(committed: Path) -> dict[str, dict]:
+def read_costs(records: Records) -> dict[str, dict]:
     """Arm -> steps, seconds, bytes, trained; empty if nobody measured them."""
-    path = costs_file(committed)
+    path = costs_file(records)
     return json.loads(path.read_text())["rows"] if path.is_file() else {}
 
 
+def costs_hardware(records: Records) -> str:
+    path = costs_file(records)
+    return json.loads(path.read_text())["hardware"] if path.is_file() else "not measured"
+
+
+def has_cost(records: Records, arm: Arm) -> bool:
+    """Measured with these settings."""
+    return read_costs(records).get(arm.name, {}).get("settings") == json.loads(json.dumps(arm.settings))
+
+
 @torch.inference_mode()
-def measure_costs(bench, committed: Path) -> None:
-    """The median of a few people, after one that warms up."""
-    rows = {}
-    for arm in MEASURED:
-        if arm.method == "predicted":
-            seconds = [bench.personalise(arm, Subject(i))[2] for i in range(PEOPLE + 1)][1:]
-            rows[arm.name] = {"steps": 0, "seconds": statistics.median(seconds)} | _identity_file(bench, arm)
-            continue
-        learnt = [bench.learn(arm, Subject(i)) for i in range(PEOPLE + 1)][1:]
-        with TemporaryDirectory() as folder:
-            size = learnt[0].save(Path(folder) / "person.safetensors")
-        seconds = statistics.median(person.seconds for person in learnt)
-        rows[arm.name] = {"steps": arm.steps, "seconds": seconds, "bytes": size, "trained": learnt[0].trained}
-        print(f"{arm.name:20s} {seconds:.2f} s, {size:,} bytes", flush=True)
-    committed.mkdir(parents=True, exist_ok=True)
-    costs_file(committed).write_text(json.dumps({"hardware": hardware(), "rows": rows}, indent=1) + "\n")
+def measure_costs(bench, records: Records, chosen: list[Arm]) -> None:
+    """The median of a few people, after one that warms up; kept beside those of other arms."""
+    rows = read_costs(records)
+    for arm in chosen:
+        rows[arm.name] = {"settings": arm.settings, "steps": arm.steps} | _cost(bench, arm)
+        print(f"{arm.name:20s} {rows[arm.name]['seconds']:.2f} s, {rows[arm.name]['bytes']:,} bytes", flush=True)
+    records.committed.mkdir(parents=True, exist_ok=True)
+    costs_file(records).write_text(json.dumps({"hardware": hardware(), "rows": rows}, indent=1) + "\n")
 
 
-def _identity_file(bench, arm: A.Arm) -> dict:
-    from ...lidb.file import save_lidb
-
-    person = bench.predict(arm, Subject(0))
+def _cost(bench, arm: Arm) -> dict:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "person.safetensors"
-        save_lidb(path, person, "float16")
-        return {"bytes": path.stat().st_size, "trained": 0}
+        if arm.method == "predicted":
+            from ...lidb.file import save_lidb
+
+            seconds = [bench.personalise(arm, Subject(i))[2] for i in range(PEOPLE + 1)][1:]
+            save_lidb(path, bench.predict(arm, Subject(0)), "float16")
+            return {"seconds": statistics.median(seconds), "bytes": path.stat().st_size, "trained": 0}
+        learnt = [bench.learn(arm, Subject(i)) for i in range(PEOPLE + 1)][1:]
+        seconds = statistics.median(person.seconds for person in learnt)
+        return {"seconds": seconds, "bytes": learnt[0].save(path), "trained": learnt[0].trained}

@@ -10,6 +10,7 @@ import torch
 from ...cli.headless import HeadlessHost
 from ...cli.study import EDITS, PHOTO
 from .arms import Arm
+from .hypernets import hypernet_file
 from .rulers import Rulers
 from .world import Subject
 
@@ -25,7 +26,7 @@ class Bench:
     """The faceworld checkpoint and its HyperNets in a booted host.
 
     Args:
-        hypernets: folder of ``NAME.safetensors`` that ``hypernets.py`` trained.
+        hypernets: folder that ``hypernets.py`` trained them into.
         crowd: how many people the mean prediction is over.
     """
 
@@ -40,16 +41,17 @@ class Bench:
     def score(self, arm: Arm, number: int) -> tuple[dict[str, float], torch.Tensor]:
         """All scores of one person under one arm, and the pictures (10, 3, H, W): photos, edits, anybody."""
         subject = Subject(number)
-        if arm.method == "ceiling":  # one of the further photos, or the cartoon itself
-            shown = subject.references(arm.reference).movedim(-1, 1)
-            who = subject.person(arm.reference)
-            return self.rulers.likeness(shown, subject.others(arm.reference), who, number), shown
+        who, others, rulers = subject.person(arm.reference), subject.others(arm.reference), self.rulers
+        gallery_number = None if arm.reference == "cartoon" else number  # no cartoon is in the gallery
+        if arm.method == "unseen photo":
+            shown = subject.unseen(arm.reference)
+            scores = rulers.likeness(shown, others, who, gallery_number)
+            return scores | {"diversity": rulers.diversity(others)}, shown
         model, clip, seconds = self.personalise(arm, subject)
         pictures = self.draw(model, clip, 1000 * number + 1)
-        who, others = subject.person(arm.reference), subject.others(arm.reference)
-        rulers, edits = self.rulers, pictures[PHOTOS : PHOTOS + len(EDITS)]
-        scores = rulers.likeness(pictures[:PHOTOS], others, who, number)
-        scores["of_edits"] = rulers.likeness(edits, others, who, number)["identity"]
+        edits = pictures[PHOTOS : PHOTOS + len(EDITS)]
+        scores = rulers.likeness(pictures[:PHOTOS], others, who, gallery_number)
+        scores["of_edits"] = rulers.likeness(edits, others, who, gallery_number)["identity"]
         scores["prompt"] = rulers.attributes.prompt_score(edits, list(EDITS.values())).mean().item()
         scores["diversity"] = rulers.diversity(pictures[:PHOTOS])
         scores["drift"] = rulers.drift(pictures[-CLASS:], self.plain_pictures(number)[-CLASS:])
@@ -63,6 +65,7 @@ class Bench:
         """(MODEL, CLIP, seconds of learning) of a person."""
         if arm.method == "plain":
             return self.model, self.clip, 0.0
+        subject.references(arm.reference, arm.references)  # drawn before the clock starts
         if arm.method in ("wrong", "mean", "predicted"):
             started = time.time()
             if arm.method == "wrong":
@@ -85,7 +88,8 @@ class Bench:
         from ...methods.textual_inversion import textual_inversion
         from ...nodes.host import HostModel
 
-        started, image = time.time(), subject.references(arm.reference, arm.references)
+        image = subject.references(arm.reference, arm.references)
+        started = time.time()
         given = self.model, self.clip, self.vae, image, Settings(arm.steps, arm.rate, arm.batch)
         if arm.method == "hyperdreambooth":
             learnt = lidb(*given, arm.rank, self.predict(arm, subject))
@@ -116,7 +120,7 @@ class Bench:
         from ...nodes.load_hypernet import LoadedHyperNet
 
         embedded = folder_paths.get_full_path_or_raise("hypernets", "faceworld.safetensors")
-        loaded = LoadedHyperNet(embedded if name == "faceworld" else str(self.hypernets / f"{name}.safetensors"))
+        loaded = LoadedHyperNet(embedded if name == "faceworld" else str(hypernet_file(name, self.hypernets)))
         if refinements:
             loaded.net.config = replace(loaded.net.config, refinements=refinements)
         return loaded

@@ -1,8 +1,12 @@
-"""The HyperNets of the ablation, trained with the public commands: same people, same number of noisy pictures, one change each.
+"""The HyperNets of the ablation, trained with the public commands on the same 800 people (but for the curve of people).
 
-They see far less than the embedded one (minutes in place of hours), so they are compared with ``ours`` of this file, not with it.
+All that learn from noisy pictures take the same number of such steps; a warm-up on fitted LiDBs, where a recipe has one, comes
+before and costs a tenth of it. They see far less than the embedded one (minutes in place of hours), so they are compared with
+``ours`` of this file, not with it.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,13 +17,13 @@ PEOPLE, STEPS, WARMUP = 800, 300, 300
 SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
 
-FITS = {"shared": [], "own": ["--own-start"], "50": [], "200": []}
+FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], "50": [], "200": []}
 """Folder of prepared people -> further arguments of ``precompute``; a number is how many people."""
 HYPERNETS = {
     "ours": ("shared", []),
     "denoising_only": ("shared", ["--warmup-steps", "0", "--weight-loss", "0"]),
     "weights_only": ("shared", ["--warmup-steps", str(WARMUP + STEPS), "--steps", "0"]),
-    "learned_basis": ("shared", ["--basis", "BASIS"]),
+    "learned_basis": ("wide", ["--basis", "BASIS"]),  # half of wide: the size of the others
     "paper": ("own", ["--recipe", "paper", "--warmup-steps", "0"]),
     "50_people": ("50", []),
     "200_people": ("200", []),
@@ -35,34 +39,42 @@ def recipe(name: str) -> list | None:
     return [PEOPLE, SIZES, FITS[data], data, RUN, further]
 
 
+def hypernet_file(name: str, folder: Path) -> Path:
+    """Where the HyperNet of today's recipe lies, or will; another recipe is another file."""
+    return folder / f"{name}-{_mark(recipe(name))}.safetensors"
+
+
+def _mark(settings: list) -> str:
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+
+
 def train_hypernet(name: str, folder: Path) -> Path:
-    """``folder/NAME.safetensors``, trained if it is not there; needs no booted host. One CPU thread.
+    """Train it if it is not there; goes on where it was stopped. Needs no booted host. One CPU thread.
 
     Raises:
         subprocess.CalledProcessError: a command failed; it has said why.
     """
-    target = folder / f"{name}.safetensors"
+    target, (data, further) = hypernet_file(name, folder), HYPERNETS[name]
     if target.is_file():
         return target
-    data, further = HYPERNETS[name]
     prepared = prepare(data, folder)
     if "BASIS" in further:
         if not (prepared / "basis.safetensors").is_file():
             command("basis", "--data", prepared)
         further = [str(prepared / "basis.safetensors") if arg == "BASIS" else arg for arg in further]
-    command("train", "--data", prepared, "--out", folder / "runs" / name, *RUN, *further)
-    shutil.copyfile(folder / "runs" / name / "hypernet.safetensors", target)
+    command("train", "--data", prepared, "--out", folder / "runs" / target.stem, *RUN, *further)
+    shutil.copyfile(folder / "runs" / target.stem / "hypernet.safetensors", target)
     return target
 
 
 def prepare(data: str, folder: Path) -> Path:
     """Draw, encode and fit the people of one folder; goes on where it was stopped."""
     crowd = int(data) if data.isdigit() else PEOPLE
-    drawn = folder / f"people{crowd}"
-    if not (drawn / "faces" / f"{crowd - 1:05d}" / "edit_1.txt").is_file():
+    drawn, settings = folder / f"people{crowd}", [*SIZES, *FITS[data]]
+    if not (drawn / "faces" / f"{crowd - 1:05d}" / "edit_3.txt").is_file():
         command("faceworld", "render", "people", "--split", "11", "--count", crowd, "--files", "--out", drawn)
-    prepared = folder / f"prepared_{data}"
-    command("precompute", "--images", drawn / "faces", "--out", prepared, *SIZES, *FITS[data])
+    prepared = folder / f"prepared_{data}-{_mark(settings)}"
+    command("precompute", "--images", drawn / "faces", "--out", prepared, *settings)
     return prepared
 
 

@@ -15,6 +15,7 @@ from ...faceworld.renderer.world import identity
 from .world import METRICS, PARAMETERS, VALIDATION, photos, to_tensor, truth
 
 PEOPLE, CHECKED_ON, EPOCHS, BATCH, RATE = 4000, 100, 24, 50, 2e-3
+READABLE = 0.5  # share of the variance from which on a parameter is scored
 FACE = slice(20, 116), slice(16, 112)  # rows and columns of a photo
 
 
@@ -38,16 +39,21 @@ class ParameterReader(nn.Module):
         """The true parameters (P,) of a person."""
         return (torch.from_numpy(truth(person)).float() - self.center) / self.spread
 
+    def readable(self) -> dict[str, float]:
+        """The parameters that are scored -> how much of their variance was explained on people it had not seen."""
+        found = dict(zip(PARAMETERS, self.explained.tolist(), strict=True))
+        return {name: share for name, share in found.items() if share > READABLE}
+
     @torch.no_grad()
     def error(self, pictures: torch.Tensor, person) -> float:
         """Root mean square error in standard deviations, over the parameters that can be read at all."""
-        readable = self.explained > 0.5
-        wrong = (self(pictures) - self.standardised(person))[:, readable]
+        wrong = (self(pictures) - self.standardised(person))[:, self.explained > READABLE]
         return wrong.square().mean().sqrt().item()
 
 
-def parameter_reader(path: Path) -> ParameterReader:
-    """Loaded from ``path``, or trained and kept there."""
+def parameter_reader(folder: Path) -> ParameterReader:
+    """Loaded from ``folder``, or trained and kept there."""
+    path = folder / f"parameters-{PEOPLE}x{EPOCHS}.safetensors"
     if path.is_file():
         reader = ParameterReader()
         reader.load_state_dict(load_file(path))

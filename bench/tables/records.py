@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from PIL import Image
 
+from ...cli.hardware import hardware
 from .arms import Arm
 from .hypernets import recipe
 
@@ -30,7 +31,8 @@ class Records:
         path = self.folder / arm.name / f"{number:03d}.json"
         if path.is_file():
             record = json.loads(path.read_text())
-            return record["scores"] if record["key"] == self._key(arm) else None
+            if record["key"] == self._key(arm):
+                return record["scores"]
         return self._kept(arm).get(f"{number:03d}")
 
     def store(self, arm: Arm, number: int, scores: dict, pictures: torch.Tensor) -> None:
@@ -40,7 +42,7 @@ class Records:
         strip = (rearrange(pictures, "n c h w -> h (n w) c") * 255 + 0.5).to(torch.uint8).numpy()
         Image.fromarray(strip).save(folder / f"{number:03d}.png")
         partial = folder / f".{number:03d}.partial"
-        partial.write_text(json.dumps({"key": self._key(arm), "scores": scores}))
+        partial.write_text(json.dumps({"key": self._key(arm), "hardware": hardware(), "scores": scores}))
         partial.replace(folder / f"{number:03d}.json")
 
     def strip(self, arm: Arm, number: int) -> Image.Image | None:
@@ -54,22 +56,35 @@ class Records:
         found = ((i, self.load(arm, i)) for i in sorted(numbers) if i < most)
         return {i: scores for i, scores in found if scores is not None}
 
-    def commit(self, arm: Arm, hardware: str) -> None:
-        """Write the arm's file among the results."""
+    def commit(self, arm: Arm) -> None:
+        """Write the arm's file among the results, with all hardware that its records come from."""
         people = {f"{i:03d}": _rounded(scores) for i, scores in self.everybody(arm).items()}
-        if people:
-            self.committed.mkdir(parents=True, exist_ok=True)
-            facts = {"name": arm.name, "label": arm.label, "key": self._key(arm), "hardware": hardware}
-            lines = ",\n".join(f'  "{name}": {json.dumps(scores)}' for name, scores in people.items())
-            head = json.dumps(facts, indent=1).removesuffix("\n}")
-            (self.committed / f"{arm.name}.json").write_text(f'{head},\n "people": {{\n{lines}\n }}\n}}\n')
+        if not people:
+            return
+        self.committed.mkdir(parents=True, exist_ok=True)
+        kept = self._kept_file(arm)
+        machines = set(kept["hardware"] if kept else [])
+        for path in (self.folder / arm.name).glob("[0-9]*.json"):
+            record = json.loads(path.read_text())
+            machines |= {record["hardware"]} if record["key"] == self._key(arm) else set()
+        facts = {"name": arm.name, "label": arm.label, "key": self._key(arm), "hardware": sorted(machines)}
+        lines = ",\n".join(f'  "{name}": {json.dumps(scores)}' for name, scores in people.items())
+        head = json.dumps(facts, indent=1).removesuffix("\n}")
+        (self.committed / f"{arm.name}.json").write_text(f'{head},\n "people": {{\n{lines}\n }}\n}}\n')
+
+    def hardware(self, arm: Arm) -> list[str]:
+        """What the committed records of an arm were measured on."""
+        kept = self._kept_file(arm)
+        return kept["hardware"] if kept else []
 
     def _kept(self, arm: Arm) -> dict:
+        kept = self._kept_file(arm)
+        return kept["people"] if kept else {}
+
+    def _kept_file(self, arm: Arm) -> dict | None:
         path = self.committed / f"{arm.name}.json"
-        if not path.is_file():
-            return {}
-        found = json.loads(path.read_text())
-        return found["people"] if found["key"] == self._key(arm) else {}
+        found = json.loads(path.read_text()) if path.is_file() else None
+        return found if found and found["key"] == self._key(arm) else None
 
     def _key(self, arm: Arm) -> dict:
         return json.loads(json.dumps({**self.key, **arm.settings, "recipe": recipe(arm.hypernet)}))

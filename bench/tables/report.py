@@ -1,12 +1,12 @@
 """docs/results.md: the tables, what they say about the paper's order, the curves and the sheets."""
 
+import json
 from pathlib import Path
 
-from ...cli.hardware import hardware
 from . import arms as A
 from . import paper
 from .arms import Arm
-from .costs import read_costs
+from .costs import costs_hardware, read_costs
 from .figures import curves, sheets
 from .records import Records
 from .statistics import SMALLER_IS_BETTER, common, interval, order, relation, share, values
@@ -17,6 +17,9 @@ COLUMNS = {
 }  # fmt: skip
 COSTS = ("iterations", "seconds", "file")
 LIKENESS = ("identity", "rank_1", "parameters", "face_features")
+
+ANCHORS = {arm.name for arm in (*A.CONTROLS, A.CEILING, A.CEILING_OF_CARTOONS, A.FULL, A.PREDICTED, A.FROM_ZERO)}
+"""Rows that stand in several tables, measured for more people than some of them."""
 
 INTRO = """# HyperDreamBooth against its rivals
 
@@ -48,19 +51,19 @@ class Report:
         self.records, self.folder = records, folder
         self.arms = A.all_arms() | {arm.name: arm for arm in A.QUICK}
         self.measured = {name: found for name, arm in self.arms.items() if (found := records.everybody(arm))}
-        self.costs = read_costs(records.committed)
+        self.costs = read_costs(records)
 
     def rows(self, chosen: list[Arm]) -> dict[str, dict[int, dict]]:
         """What was measured; a row that is still far behind the others would take them down to its few people."""
         there = {arm.name: self.measured[arm.name] for arm in chosen if arm.name in self.measured}
-        most = max(map(len, there.values()), default=0)
+        most = max((len(people) for name, people in there.items() if name not in ANCHORS), default=0)
         return {name: people for name, people in there.items() if 2 * len(people) > most}
 
     def table(self, chosen: list[Arm], with_costs: bool = False, floor: str = "plain", ceiling: Arm = A.CEILING) -> str:
         """One table between floor and ceiling; rows that nobody measured are left out."""
         rows = self.rows([self.arms[floor], *(arm for arm in chosen if arm.name != floor), ceiling])
-        who, anchors = common(rows), {arm.name for arm in (*A.CONTROLS, A.FULL, A.PREDICTED)} | {floor, ceiling.name}
-        if not who or not {floor, ceiling.name} <= set(rows) or set(rows) <= anchors:
+        who = common(rows)
+        if not who or not {floor, ceiling.name} <= set(rows) or set(rows) <= ANCHORS:
             return "*Not measured yet.*\n"
         ends = [values(rows[end], "identity", who) for end in (floor, ceiling.name)]
         heads = ["row", "share of the way", *COLUMNS.values(), *(COSTS if with_costs else ())]
@@ -103,25 +106,27 @@ class Report:
 
     def verdict(self, claims: list[tuple[str, str]]) -> str:
         """Does the paper's order hold? One sentence."""
-        if any(name not in self.measured for claim in claims for name in claim):
+        names = [name for claim in claims for name in claim]
+        rows = self.rows([self.arms[name] for name in dict.fromkeys(names)])
+        who = common(rows)
+        if len(who) < 2 or not set(names) <= set(rows):
             return ""
         held, broken, open_ = [], [], []
         for better, worse in claims:
-            who = common({name: self.measured[name] for name in (better, worse)})
             for metric in LIKENESS:
-                one, other = (values(self.measured[name], metric, who) for name in (better, worse))
+                one, other = (values(rows[name], metric, who) for name in (better, worse))
                 mark = relation(*((-one, -other) if metric in SMALLER_IS_BETTER else (one, other)))
                 said = f"{self.arms[better].label} over {self.arms[worse].label} in {COLUMNS[metric]}"
                 {">": held, "<": broken, "≈": open_}[mark].append(said)
         total = len(held) + len(broken) + len(open_)
-        text = f"**Does the paper's order hold here? In {len(held)} of {total} comparisons it does"
+        text = f"**Does the paper's order in likeness hold here ({len(who)} people)? In {len(held)} of {total} comparisons it does"
         text += f", in {len(broken)} the opposite holds ({'; '.join(broken)})" if broken else ", in none the opposite"
         return text + (f", in {len(open_)} no difference can be told ({'; '.join(open_)}).**\n" if open_ else ".**\n")
 
     def write(self) -> Path:
         pictures = self.folder / "results"
         pictures.mkdir(parents=True, exist_ok=True)
-        parts = [INTRO, f"Hardware of the records: {hardware()}.\n", *self._tables()]
+        parts = [INTRO, self._provenance(), *self._tables()]
         if drawn := sheets(self.records, self.measured, pictures):
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
                          "score of HyperDreamBooth among the people of table 1: best, median and worst.\n")  # fmt: skip
@@ -129,6 +134,16 @@ class Report:
         page = self.folder / "results.md"
         page.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts if part))
         return page
+
+    def _provenance(self) -> str:
+        machines = {machine for name in self.measured for machine in self.records.hardware(self.arms[name])}
+        path = self.records.committed / "readable.json"
+        readable = json.loads(path.read_text()) if path.is_file() else {}
+        names = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in readable.items())
+        text = f"Parameters that can be read, with the share of their variance that the reader explains on new people: {names}.\n\n"
+        return (
+            text + f"Measured on: {'; '.join(sorted(machines))}. Seconds in table 1: {costs_hardware(self.records)}.\n"
+        )
 
     def _tables(self) -> list[str]:
         parts = ["## Table 1: one reference image\n", self.table([*A.CONTROLS, A.PREDICTED, A.FULL, *A.RIVALS], True),

@@ -51,15 +51,17 @@ class Rulers:
         one, other = (x[..., self.oval] if face_only else x.flatten(2) for x in (one, other))
         return cosine_similarity(one.flatten(1)[:, None], other.flatten(1)[None], dim=-1)
 
-    def likeness(self, pictures: torch.Tensor, others: torch.Tensor, person, number: int) -> dict[str, float]:
-        """The four scores of pictures (N, ...) as one person, whose other photos are ``others``."""
+    def likeness(self, pictures: torch.Tensor, others: torch.Tensor, person, number: int | None) -> dict[str, float]:
+        """The scores of pictures (N, ...) as one person, whose other photos are ``others``; no ``rank_1`` without a number."""
         embedded = self.identity.embed(pictures)
-        return {
+        scores = {
             "identity": (embedded @ self.identity.embed(others).T).mean().item(),
-            "rank_1": ((embedded @ self.gallery.T).argmax(1) == number).float().mean().item(),
             "parameters": self.reader.error(pictures, person),
             "face_features": self.alike(self.features(pictures), self.features(others), True).mean().item(),
         }
+        if number is not None:
+            scores["rank_1"] = ((embedded @ self.gallery.T).argmax(1) == number).float().mean().item()
+        return scores
 
     def diversity(self, pictures: torch.Tensor) -> float:
         """Mean of 1 - cosine over all pairs of pictures."""

@@ -15,7 +15,7 @@ from ...faceworld.renderer.render import Scene, render
 from ...faceworld.renderer.world import identity, person_pictures
 
 TEST, METRICS, VALIDATION = 19, 13, 17
-OTHERS, GALLERY, FURTHER = (1, 2, 3), 4, (0, 5, 6, 7, 8)  # which photos: to compare with, of the gallery, to hand in
+OTHERS, GALLERY, HANDED_IN, UNSEEN = (1, 2, 3), 4, (0, 5, 6, 7, 8), 9  # which photo of a person is what
 PARAMETERS = (
     "width", "height", "jaw", "chin", "temple", "ear", "eye_x", "eye_y", "eye_width", "eye_height", "eye_tilt", "iris_size",
     "brow_thickness", "brow_length", "brow_tilt", "brow_arch", "brow_height", "nose_width", "nose_length", "mouth_width",
@@ -42,12 +42,12 @@ class Subject:
 
     @cached_property
     def _photos(self) -> np.ndarray:
-        return photos(TEST, self.number, 9)
+        return photos(TEST, self.number, 10)
 
     def references(self, kind: str = "photo", count: int = 1) -> torch.Tensor:
         """What is handed in (count, H, W, 3) in 0..1: ordinary photos, or one odd picture."""
         if kind == "photo":
-            drawn = self._photos[list(FURTHER[:count])]
+            drawn = self._photos[list(HANDED_IN[:count])]
         else:
             drawn = odd_picture(self.number, kind)[None]
         return to_tensor(drawn).movedim(1, -1)
@@ -56,8 +56,15 @@ class Subject:
         """What pictures are compared with (3, 3, H, W): ordinary photos of the person, or of their cartoon."""
         if kind != "cartoon":
             return to_tensor(self._photos[list(OTHERS)])
-        rngs = [np.random.default_rng([TEST, self.number, 700 + k]) for k in OTHERS]
-        return to_tensor(np.stack([render(self.person("cartoon"), sample_photo(rng), Scene()) for rng in rngs]))
+        return to_tensor(np.stack([self._cartoon(k) for k in OTHERS]))
+
+    def unseen(self, kind: str = "photo") -> torch.Tensor:
+        """One more of those (1, 3, H, W), which nobody is given and nothing is compared with: the ceiling."""
+        return to_tensor((self._cartoon(UNSEEN) if kind == "cartoon" else self._photos[UNSEEN])[None])
+
+    def _cartoon(self, photo: int) -> np.ndarray:
+        rng = np.random.default_rng([TEST, self.number, 700 + photo])
+        return render(self.person("cartoon"), sample_photo(rng), Scene())
 
     def person(self, kind: str = "photo") -> Identity:
         """Who they are."""

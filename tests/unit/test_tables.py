@@ -1,6 +1,7 @@
 """The tables' statistics, records and people."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from hyperdreambooth.bench.tables import arms as A
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.records import Records
+from hyperdreambooth.bench.tables.report import COLUMNS, Report
 from hyperdreambooth.bench.tables.statistics import common, order, relation, share
 from hyperdreambooth.bench.tables.world import PARAMETERS, Subject, cartoon, odd_picture, truth
 from hyperdreambooth.faceworld.renderer.world import identity
@@ -110,9 +112,35 @@ def test_records_are_kept_committed_and_void_when_what_they_depend_on_changes(tm
     records.store(A.FULL, 3, {"identity": 0.8765432}, strip)
     assert records.load(A.FULL, 3) == {"identity": 0.8765432}
     assert records.strip(A.FULL, 3).size == (16, 8)
-    records.commit(A.FULL, "a machine")
+    records.commit(A.FULL)
     elsewhere = Records(tmp_path / "fresh", tmp_path / "results", {"weights": "abc"})
     assert elsewhere.everybody(A.FULL) == {3: {"identity": 0.8765}}
     assert elsewhere.load(A.FULL, 3) == {"identity": 0.8765} and elsewhere.load(A.PREDICTED, 3) is None
-    for other in (Records(tmp_path / "records", tmp_path / "results", {"weights": "other"}),):
-        assert other.load(A.FULL, 3) is None and other.everybody(A.FULL) == {}
+    assert records.hardware(A.FULL) == elsewhere.hardware(A.FULL) != []
+    elsewhere.commit(A.FULL)  # nothing measured here: the machine of the records stays
+    assert elsewhere.hardware(A.FULL) == records.hardware(A.FULL)
+    other = Records(tmp_path / "records", tmp_path / "results", {"weights": "other"})
+    assert other.load(A.FULL, 3) is None and other.everybody(A.FULL) == {}
+    assert records.load(replace(A.FULL, steps=41), 3) is None and records.load(replace(A.FULL, label="renamed"), 3)
+
+
+def test_an_outdated_record_does_not_hide_the_committed_one(tmp_path):
+    now, strip = Records(tmp_path / "records", tmp_path / "results", {"weights": "new"}), torch.zeros(1, 3, 8, 8)
+    now.store(A.FULL, 3, {"identity": 0.5}, strip)
+    now.commit(A.FULL)
+    Records(tmp_path / "records", tmp_path / "nowhere", {"weights": "old"}).store(A.FULL, 3, {"identity": 0.1}, strip)
+    assert now.load(A.FULL, 3) == {"identity": 0.5}
+    now.commit(A.FULL)
+    assert now.everybody(A.FULL) == {3: {"identity": 0.5}}
+
+
+def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
+    records, strip = Records(tmp_path / "records", tmp_path / "results", {}), torch.zeros(1, 3, 8, 8)
+    scores = dict.fromkeys((*COLUMNS, "seconds"), 0.5)
+    for arm, people in ((A.CEILING, 100), (A.CONTROLS[0], 100), (A.FULL, 100), (A.RIVALS[0], 50), (A.RIVALS[1], 2)):
+        for number in range(people):
+            value = {A.CEILING.name: 0.9, A.CONTROLS[0].name: 0.1}.get(arm.name, 0.5) + number / 1000
+            records.store(arm, number, scores | {"identity": value}, strip)
+    table = Report(records, tmp_path).table([A.FULL, A.RIVALS[0], A.RIVALS[1]])
+    assert "50 people." in table and A.RIVALS[0].label in table and A.RIVALS[1].label not in table
+    assert Report(records, tmp_path).table(A.HARDER) == "*Not measured yet.*\n"
