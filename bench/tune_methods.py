@@ -9,6 +9,7 @@ business of this bench: it may share the machine.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from ..cli.headless import HeadlessHost
 from ..cli.host_install import REPOSITORY
 from ..cli.people import Face, choose_people
-from .measure import publish
+from .measure import RESULTS, publish
 
 GRIDS = {
     "lora": ((0.01, 0.03), (40,)),
@@ -47,7 +48,16 @@ def main() -> None:
         for rate in args.rates or rates:
             rows.append(tuning.row(count, rate))
             print(rows[-1], flush=True)
-    publish(f"tune_{tuning.name}", rows)
+    publish("tune_methods", among_earlier(rows))
+
+
+def among_earlier(rows: list[dict]) -> list[dict]:
+    """These rows and those of earlier runs, without what was measured again."""
+    path = RESULTS / f"tune_methods.{'cuda' if torch.cuda.is_available() else 'cpu'}.json"
+    earlier = json.loads(path.read_text())["rows"] if path.is_file() else []
+    settings = lambda row: [row.get(k) for k in ("name", "steps", "learning_rate", "people")]  # noqa: E731
+    again = [settings(row) for row in rows]
+    return sorted([row for row in earlier if settings(row) not in again] + rows, key=lambda row: row["name"] != "plain")
 
 
 class Tuning:
@@ -61,8 +71,8 @@ class Tuning:
         self.nodes, self.people, self.args = host.nodes, people, args
         self.identity, self.attributes, self.to_tensor = IdentityMetric(), AttributeMetric(), to_tensor
         self.prompts, self.named = [PHOTO, *EDITS], list(EDITS.values())
-        size = {"lora": f"_rank{args.rank}", "textual-inversion": f"_{args.vectors}"}.get(args.method, "")
-        self.name = args.method.replace("+", "_").replace("-", "_") + size
+        size = {"lora": f", rank {args.rank}", "textual-inversion": f", {args.vectors} vectors"}.get(args.method, "")
+        self.name = args.method + size
         with torch.inference_mode():
             self.model, self.clip, self.vae = self.nodes.CheckpointLoaderSimple().load_checkpoint(
                 "faceworld.safetensors"
@@ -82,7 +92,7 @@ class Tuning:
     def row(self, steps: int, rate: float) -> dict:
         """Everybody with these settings."""
         trained = [self._train(face, steps, rate) for face in self.people.values()]
-        facts = {"name": self.args.method, "steps": steps, "learning_rate": rate}
+        facts = {"name": self.name, "steps": steps, "learning_rate": rate}
         return facts | self._scores([(person.model, person.clip) for person in trained])
 
     def _train(self, face: Face, steps: int, rate: float):
