@@ -18,7 +18,7 @@ import torch
 
 from .finetune_rivals import RIVALS
 from .finetune_setting import FinetuneSetting, sd15_setting
-from .measure import extra_memory, publish
+from .measure import RESULTS, extra_memory, publish
 
 RANK = 4
 
@@ -70,6 +70,13 @@ def compare(rows: list[dict]) -> list[dict]:
     return [{k: row[k] for k in (*first, *(k for k in row if k not in first))} for row in rows]
 
 
+def earlier(measured: list[str]) -> list[dict]:
+    """Rows of earlier runs that were not measured now; their ratios are those within their own run."""
+    path = RESULTS / f"finetune.{'cuda' if torch.cuda.is_available() else 'cpu'}.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row | {"earlier_run": True} for row in rows if row["name"] not in measured]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
@@ -91,7 +98,7 @@ def main() -> None:
             some.append({"name": f"{name}, batch {batch}", **json.loads(done.stdout.splitlines()[-1])})
             print(some[-1], flush=True)
         rows += compare(some)
-    publish("finetune", rows)
+    publish("finetune", rows + earlier([row["name"] for row in rows]))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ GRIDS = {
     "dreambooth": ((3e-5, 1e-4, 3e-4), (40, 160)),
     "dreambooth+prior": ((1e-4, 3e-4), (40,)),
     "textual-inversion": ((0.1, 0.3), (150, 400)),
+    "hyperdreambooth": ((0.02, 0.04, 0.08), (40,)),
+    "hyperdreambooth-full": ((0.003, 0.01, 0.02), (40,)),
 }
 """Method -> (learning rates, steps)."""
 CLASS_PICTURES = 64
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=6)
     parser.add_argument("--rates", type=float, nargs="+", help="instead of the grid's")
     parser.add_argument("--steps", type=int, nargs="+", help="instead of the grid's")
-    parser.add_argument("--rank", type=int, default=4, help="of lora")
+    parser.add_argument("--rank", type=int, default=4, help="of lora and hyperdreambooth")
     parser.add_argument("--vectors", type=int, default=4, help="of textual-inversion")
     args = parser.parse_args()
     people = choose_people(args.images.resolve(), args.people)[0]
@@ -68,10 +70,14 @@ class Tuning:
         from ..cli.study import EDITS, PHOTO
         from ..faceworld.metrics import AttributeMetric, IdentityMetric
 
-        self.nodes, self.people, self.args = host.nodes, people, args
+        self.host, self.nodes, self.people, self.args = host, host.nodes, people, args
         self.identity, self.attributes, self.to_tensor = IdentityMetric(), AttributeMetric(), to_tensor
         self.prompts, self.named = [PHOTO, *EDITS], list(EDITS.values())
-        size = {"lora": f", rank {args.rank}", "textual-inversion": f", {args.vectors} vectors"}.get(args.method, "")
+        size = {
+            "lora": f", rank {args.rank}",
+            "hyperdreambooth": f", rank {args.rank}",
+            "textual-inversion": f", {args.vectors} vectors",
+        }.get(args.method, "")
         self.name = args.method + size
         with torch.inference_mode():
             self.model, self.clip, self.vae = self.nodes.CheckpointLoaderSimple().load_checkpoint(
@@ -96,8 +102,9 @@ class Tuning:
         return facts | self._scores([(person.model, person.clip) for person in trained])
 
     def _train(self, face: Face, steps: int, rate: float):
+        from ..cli.finetune import predicted
         from ..methods.dreambooth import dreambooth
-        from ..methods.low_rank import lora
+        from ..methods.low_rank import lidb, lora
         from ..methods.person import Settings
         from ..methods.textual_inversion import textual_inversion
 
@@ -105,6 +112,9 @@ class Tuning:
         with torch.inference_mode():
             if self.args.method == "lora":
                 return lora(*given, self.args.rank)
+            if self.args.method.startswith("hyperdreambooth"):
+                start = predicted(self.host.model_file("hypernets", "faceworld.safetensors"), given[3])
+                return lidb(*given, self.args.rank, start, "full" if self.args.method.endswith("full") else "basis")
             if self.args.method == "textual-inversion":
                 return textual_inversion(*given, self.args.vectors)
             return dreambooth(*given, self.prior)

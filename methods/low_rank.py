@@ -27,24 +27,31 @@ RANK = 4
 
 
 def lidb(
-    model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = RANK, start: LiDB | None = None
-) -> Personalised:
-    """``rank`` more ranks inside the LiDB basis, beside the prediction ``start`` or from zero; the file is a LiDB.
+    model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = RANK, start: LiDB | None = None,
+    space: str = "basis",
+) -> Personalised:  # fmt: skip
+    """``rank`` more ranks beside the prediction ``start`` or from zero; the file is a LiDB.
 
     Args:
         image: the person's pictures (P, H, W, C) in 0..1.
+        space: where the new ranks are, inside the LiDB basis or in the full space as those of a LoRA.
 
     Raises:
         ValueError: the prediction belongs to another model, or what the finetune raises.
     """
     started = time.time()
-    relaxation = FinetuneSettings(settings.steps, rank, settings.learning_rate, "basis", settings.seed)
+    relaxation = FinetuneSettings(settings.steps, rank, settings.learning_rate, space, settings.seed)
     person, losses = run_finetune(
         model, clip, vae, image, start, relaxation, settings.batch, settings.prompt, settings.resolution
     )
-    person = replace(person, A_train=_rounded(person.A_train), B_train=_rounded(person.B_train))
+    rounded = {
+        name: _rounded(numbers)
+        for name in ("A_train", "B_train", "A_full", "B_full")
+        if (numbers := getattr(person, name)) is not None
+    }
+    person = replace(person, **rounded)
     pair, seconds = apply_lidb(model, clip, person, 1.0, 1.0), time.time() - started
-    trained = len(person.table) * (person.basis.a + person.basis.b) * (person.rank - person.frozen_rank)
+    trained = person.numbers - (start.numbers if start else 0)
     return Personalised(*pair, trained, losses, seconds, lambda path: save_lidb(path, person, "float16"))
 
 

@@ -91,8 +91,9 @@ class Bench:
         image = subject.references(arm.reference, arm.references)
         started = time.time()
         given = self.model, self.clip, self.vae, image, Settings(arm.steps, arm.rate, arm.batch)
-        if arm.method == "hyperdreambooth":
-            learnt = lidb(*given, arm.rank, self.predict(arm, subject))
+        if arm.method in ("hyperdreambooth", "hyperdreambooth-full"):
+            space = "full" if arm.method.endswith("full") else "basis"
+            learnt = lidb(*given, arm.rank, self.predict(arm, subject), space)
             return replace(learnt, seconds=time.time() - started)
         if arm.method == "lidb":
             if arm.basis is None:

@@ -11,7 +11,7 @@ from .records import Records
 from .statistics import common, interval, values
 
 SIDE, LABEL = 96, 150
-SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.FROM_ZERO, *A.RIVALS[:4]]
+SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_FULL_SPACE, A.FROM_ZERO, A.RIVALS[0], A.RIVALS[2], A.SLOW[0]]
 COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
 
 
