@@ -9,6 +9,7 @@ Needs skia-python, accelerate, tensorboard and matplotlib (``pip install -e '.[d
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -44,13 +45,16 @@ def main() -> None:
         work(args, out, records)
         return
     if not args.report:
+        if args.quick:  # a slice that was measured before would prove nothing
+            shutil.rmtree(out, ignore_errors=True)
         _run_workers(args, records)
-        _costs(args, out, records)
+        if not args.quick:
+            _costs(out, records)
     for arm in all_arms().values():
         records.commit(arm)
     from .report import write_report
 
-    write_report(records, out if args.quick else REPOSITORY / "docs")
+    write_report(records, out if args.quick else REPOSITORY / "docs", whole=not args.quick)
 
 
 def weights() -> dict:
@@ -119,10 +123,9 @@ def _run_workers(args: argparse.Namespace, records: Records) -> None:
         sys.exit("A worker has failed; see above. What was measured is kept, and the same command goes on from there.")
 
 
-def _costs(args: argparse.Namespace, out: Path, records: Records) -> None:
+def _costs(out: Path, records: Records) -> None:
     """Alone, after the workers."""
-    wanted = [arm for arm in MEASURED if not args.quick or arm in QUICK]
-    if missing := [arm for arm in wanted if not has_cost(records, arm)]:
+    if missing := [arm for arm in MEASURED if not has_cost(records, arm)]:
         measure_costs(open_bench(out / "host0"), records, missing)
 
 

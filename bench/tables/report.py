@@ -21,6 +21,8 @@ LIKENESS = ("identity", "rank_1", "parameters", "face_features")
 ANCHORS = {arm.name for arm in (*A.CONTROLS, A.CEILING, A.CEILING_OF_CARTOONS, A.FULL, A.PREDICTED, A.FROM_ZERO)}
 """Rows that stand in several tables, measured for more people than some of them."""
 
+FINDINGS = Path(__file__).with_name("findings.md")
+
 INTRO = """# HyperDreamBooth against its rivals
 
 Written by `make tables` from `bench/results/tables/`; edit `bench/tables/`, not this page. Everything here happens in **faceworld**, a world of drawn faces, on
@@ -123,7 +125,8 @@ class Report:
         text += f", in {len(broken)} the opposite holds ({'; '.join(broken)})" if broken else ", in none the opposite"
         return text + (f", in {len(open_)} no difference can be told ({'; '.join(open_)}).**\n" if open_ else ".**\n")
 
-    def write(self) -> Path:
+    def write(self, whole: bool) -> Path:
+        """``whole``: with what was found, which a quick slice says nothing about."""
         pictures = self.folder / "results"
         pictures.mkdir(parents=True, exist_ok=True)
         parts = [INTRO, self._provenance(), *self._tables()]
@@ -131,6 +134,8 @@ class Report:
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
                          "score of HyperDreamBooth among the people of table 1: best, median and worst.\n")  # fmt: skip
             parts += [f"![{name}](results/{path.name})\n" for name, path in drawn.items()]
+        if whole:
+            parts.append(FINDINGS.read_text())
         page = self.folder / "results.md"
         page.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts if part))
         return page
@@ -177,5 +182,5 @@ def _cell(people: dict[int, dict], metric: str, who: list[int]) -> str:
     return f"{round(found.mean, 3) + 0.0:.3f} ± {(found.high - found.low) / 2:.3f}"  # + 0.0: no -0.000
 
 
-def write_report(records: Records, folder: Path) -> None:
-    print(f"Report: {Report(records, folder).write()}")
+def write_report(records: Records, folder: Path, whole: bool) -> None:
+    print(f"Report: {Report(records, folder).write(whole)}")

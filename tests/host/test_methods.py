@@ -304,4 +304,4 @@ def test_the_tuning_bench_scores_everybody_in_every_row(host):
     plain, row = tuning.plain(), tuning.row(2, 0.02)
     assert plain["people"] == row["people"] == 1 and plain.keys() <= row.keys()
     assert row["identity"] != plain["identity"] and 0 < row["prompt"] < 1
-    assert (row["steps"], row["learning_rate"], tuning.name) == (2, 0.02, "lora_rank1")
+    assert (row["steps"], row["learning_rate"], tuning.name) == (2, 0.02, "lora, rank 1")

@@ -48,7 +48,7 @@ def test_an_old_host_starts_without_the_nodes(tmp_path, version):
         (tmp_path / "comfyui_version.py").write_text(f'__version__ = "{version}"\n')
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", "import folder_paths" + LOAD, ROOT]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     if version == OLDEST_HOST:
         assert ran.stdout.split() == ["None", "./web", "True"] and not ran.stderr
