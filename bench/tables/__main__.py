@@ -125,7 +125,7 @@ def _run_workers(args: argparse.Namespace, records: Records) -> None:
 
 def _costs(out: Path, records: Records) -> None:
     """Alone, after the workers."""
-    if missing := [arm for arm in MEASURED if not has_cost(records, arm)]:
+    if missing := [arm for arm in MEASURED if records.everybody(arm) and not has_cost(records, arm)]:
         measure_costs(open_bench(out / "host0"), records, missing)
 
 

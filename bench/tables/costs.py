@@ -1,4 +1,4 @@
-"""What a person costs by each method: iterations, seconds, bytes. Measured alone, with all threads, on a few people."""
+"""What a person costs by each method: iterations, seconds, bytes. Measured alone, with all threads, on two people."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from .arms import Arm
 from .records import Records
 from .world import Subject
 
-PEOPLE = 3
+PEOPLE = 2
 MEASURED = [A.PREDICTED, A.FULL, A.IN_FULL_SPACE, A.FROM_ZERO, *A.RIVALS]
 
 
@@ -39,7 +39,7 @@ def has_cost(records: Records, arm: Arm) -> bool:
 
 @torch.inference_mode()
 def measure_costs(bench, records: Records, chosen: list[Arm]) -> None:
-    """The median of a few people, after one that warms up; kept beside those of other arms."""
+    """The median of two people, after one that warms up; kept beside those of other arms."""
     rows = read_costs(records)
     for arm in chosen:
         rows[arm.name] = {"settings": arm.settings, "steps": arm.steps} | _cost(bench, arm)

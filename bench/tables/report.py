@@ -59,7 +59,7 @@ class Report:
         """What was measured; a row that is still far behind the others would take them down to its few people."""
         there = {arm.name: self.measured[arm.name] for arm in chosen if arm.name in self.measured}
         most = max((len(people) for name, people in there.items() if name not in ANCHORS), default=0)
-        return {name: people for name, people in there.items() if 2 * len(people) > most}
+        return {name: people for name, people in there.items() if 4 * len(people) >= 3 * most}
 
     def table(self, chosen: list[Arm], with_costs: bool = False, floor: str = "plain", ceiling: Arm = A.CEILING) -> str:
         """One table between floor and ceiling; rows that nobody measured are left out."""

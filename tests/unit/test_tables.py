@@ -137,7 +137,7 @@ def test_an_outdated_record_does_not_hide_the_committed_one(tmp_path):
 def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
     records, strip = Records(tmp_path / "records", tmp_path / "results", {}), torch.zeros(1, 3, 8, 8)
     scores = dict.fromkeys((*COLUMNS, "seconds"), 0.5)
-    for arm, people in ((A.CEILING, 100), (A.CONTROLS[0], 100), (A.FULL, 100), (A.RIVALS[0], 50), (A.RIVALS[1], 2)):
+    for arm, people in ((A.CEILING, 100), (A.CONTROLS[0], 100), (A.FULL, 100), (A.RIVALS[0], 50), (A.RIVALS[1], 30)):
         for number in range(people):
             value = {A.CEILING.name: 0.9, A.CONTROLS[0].name: 0.1}.get(arm.name, 0.5) + number / 1000
             records.store(arm, number, scores | {"identity": value}, strip)
