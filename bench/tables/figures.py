@@ -52,7 +52,7 @@ def _sheet(records: Records, shown: list[Arm], number: int) -> Image.Image | Non
 
 
 def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -> Path | None:
-    """Six small plots in one picture; those with fewer than two points are left empty."""
+    """Small plots in one picture; those with fewer than two points are left out."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -90,6 +90,9 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
                 list(there), means, ends, label=f"{label} ({len(who)} people)", marker="o", markersize=3, capsize=2
             )
             any_drawn = True
+        if not axis.lines:
+            axis.set_axis_off()
+            continue
         if metric == "identity" and ceilings:
             axis.axhline(
                 float(np.mean([scores["identity"] for scores in ceilings.values()])),
@@ -98,8 +101,7 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
                 linewidth=1,
             )
         axis.set(xlabel=name, ylabel=metric)
-        if axis.lines:
-            axis.legend(fontsize=7)
+        axis.legend(fontsize=7)
     path = folder / "curves.png"
     if any_drawn:
         figure.savefig(path, dpi=90)
