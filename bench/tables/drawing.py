@@ -51,7 +51,7 @@ class Bench:
         pictures = self.draw(model, clip, 1000 * number + 1)
         edits = pictures[PHOTOS : PHOTOS + len(EDITS)]
         scores = rulers.likeness(pictures[:PHOTOS], others, who, gallery_number)
-        scores["of_edits"] = rulers.likeness(edits, others, who, gallery_number)["identity"]
+        scores["of_edits"] = rulers.cosine(edits, others)
         scores["prompt"] = rulers.attributes.prompt_score(edits, list(EDITS.values())).mean().item()
         scores["diversity"] = rulers.diversity(pictures[:PHOTOS])
         scores["drift"] = rulers.drift(pictures[-CLASS:], self.plain_pictures(number)[-CLASS:])

@@ -67,8 +67,13 @@ def parameter_reader(folder: Path) -> ParameterReader:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def train() -> ParameterReader:
-    torch.manual_seed(0)
-    draws, reader = torch.Generator().manual_seed(0), ParameterReader()
+    """From one seed, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):  # start and dropout draw from the global stream, which is given back
+        torch.manual_seed(0)
+        return _train(ParameterReader(), torch.Generator().manual_seed(0))
+
+
+def _train(reader: ParameterReader, draws: torch.Generator) -> ParameterReader:
     truths = torch.from_numpy(np.stack([truth(identity(METRICS, i)) for i in range(PEOPLE)])).float()
     reader.center, reader.spread = truths.mean(0), truths.std(0)
     wanted = (truths - reader.center) / reader.spread

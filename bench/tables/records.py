@@ -49,12 +49,14 @@ class Records:
         path = self.folder / arm.name / f"{number:03d}.png"
         return Image.open(path).convert("RGB") if path.is_file() else None
 
-    def everybody(self, arm: Arm, most: int = 1000) -> dict[int, dict]:
-        """Number -> scores of all people measured so far."""
-        numbers = {int(name) for name in self._kept(arm)}
-        numbers |= {int(path.stem) for path in (self.folder / arm.name).glob("[0-9]*.json")}
-        found = ((i, self.load(arm, i)) for i in sorted(numbers) if i < most)
-        return {i: scores for i, scores in found if scores is not None}
+    def everybody(self, arm: Arm) -> dict[int, dict]:
+        """Number -> scores of all people measured so far, in order."""
+        found = {int(name): scores for name, scores in self._kept(arm).items()}
+        for path in (self.folder / arm.name).glob("[0-9]*.json"):
+            record = json.loads(path.read_text())
+            if record["key"] == self._key(arm):
+                found[int(path.stem)] = record["scores"]
+        return dict(sorted(found.items()))
 
     def commit(self, arm: Arm) -> None:
         """Write the arm's file among the results, with all hardware that its records come from."""

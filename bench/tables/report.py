@@ -51,7 +51,7 @@ class Report:
 
     def __init__(self, records: Records, folder: Path):
         self.records, self.folder = records, folder
-        self.arms = A.all_arms() | {arm.name: arm for arm in A.QUICK}
+        self.arms = A.all_arms()
         self.measured = {name: found for name, arm in self.arms.items() if (found := records.everybody(arm))}
         self.costs = read_costs(records)
 

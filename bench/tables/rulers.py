@@ -53,15 +53,20 @@ class Rulers:
 
     def likeness(self, pictures: torch.Tensor, others: torch.Tensor, person, number: int | None) -> dict[str, float]:
         """The scores of pictures (N, ...) as one person, whose other photos are ``others``; no ``rank_1`` without a number."""
-        embedded = self.identity.embed(pictures)
         scores = {
-            "identity": (embedded @ self.identity.embed(others).T).mean().item(),
+            "identity": self.cosine(pictures, others),
             "parameters": self.reader.error(pictures, person),
             "face_features": self.alike(self.features(pictures), self.features(others), True).mean().item(),
         }
         if number is not None:
-            scores["rank_1"] = ((embedded @ self.gallery.T).argmax(1) == number).float().mean().item()
+            scores["rank_1"] = (
+                ((self.identity.embed(pictures) @ self.gallery.T).argmax(1) == number).float().mean().item()
+            )
         return scores
+
+    def cosine(self, pictures: torch.Tensor, others: torch.Tensor) -> float:
+        """Mean cosine of the identity network over all pairs of pictures (N, ...) and other photos (M, ...)."""
+        return (self.identity.embed(pictures) @ self.identity.embed(others).T).mean().item()
 
     def diversity(self, pictures: torch.Tensor) -> float:
         """Mean of 1 - cosine over all pairs of pictures."""

@@ -21,8 +21,9 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def bench(host, tmp_path_factory):
-    torch.manual_seed(0)
-    reader = ParameterReader()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        reader = ParameterReader()
     reader.explained.fill_(1.0)
     reader.spread.fill_(1.0)
     return Bench(host, tmp_path_factory.mktemp("hypernets"), Rulers(reader.eval(), gallery=3), crowd=3)
