@@ -37,7 +37,7 @@ def floor(setting: FinetuneSetting) -> dict:
 
 
 def ours(setting: FinetuneSetting) -> dict:
-    """*Rank-Relaxed Finetune* from a prediction, called as the executor calls it; ranks in the basis."""
+    """*Rank-Relaxed Finetune* from a prediction, called as the executor calls it; ranks in the full space."""
     from ..lidb.value import LiDB
     from ..nodes.apply_lidb import apply_lidb
     from ..nodes.finetune import RankRelaxedFinetune, starting_basis
@@ -49,7 +49,7 @@ def ours(setting: FinetuneSetting) -> dict:
         clock = setting.clock(floor_every=4)
         lidb = RankRelaxedFinetune.execute(
             setting.model, setting.clip, setting.vae, setting.picture, lidb=prediction, steps=setting.steps, rank=RANK,
-            learning_rate=0.01, batch_size=setting.batch, seed=0, prompt=setting.prompt, space="basis", resolution=0,
+            learning_rate=0.01, batch_size=setting.batch, seed=0, prompt=setting.prompt, space="full", resolution=0,
         ).args[0]  # fmt: skip
         row = clock.stop()
     model, clip = apply_lidb(setting.model, setting.clip, lidb, 1.0, 1.0)

@@ -25,8 +25,8 @@ GRIDS = {
     "dreambooth": ((3e-5, 1e-4, 3e-4), (40, 160)),
     "dreambooth+prior": ((1e-4, 3e-4), (40,)),
     "textual-inversion": ((0.1, 0.3), (150, 400)),
-    "hyperdreambooth": ((0.02, 0.04, 0.08), (40,)),
-    "hyperdreambooth-full": ((0.003, 0.01, 0.02), (40,)),
+    "hyperdreambooth": ((0.003, 0.01, 0.02), (40,)),
+    "hyperdreambooth-basis": ((0.02, 0.04, 0.08), (40,)),
 }
 """Method -> (learning rates, steps)."""
 CLASS_PICTURES = 64
@@ -76,6 +76,7 @@ class Tuning:
         size = {
             "lora": f", rank {args.rank}",
             "hyperdreambooth": f", rank {args.rank}",
+            "hyperdreambooth-basis": f", rank {args.rank}",
             "textual-inversion": f", {args.vectors} vectors",
         }.get(args.method, "")
         self.name = args.method + size
@@ -114,7 +115,7 @@ class Tuning:
                 return lora(*given, self.args.rank)
             if self.args.method.startswith("hyperdreambooth"):
                 start = predicted(self.host.model_file("hypernets", "faceworld.safetensors"), given[3])
-                return lidb(*given, self.args.rank, start, "full" if self.args.method.endswith("full") else "basis")
+                return lidb(*given, self.args.rank, start, "basis" if self.args.method.endswith("basis") else "full")
             if self.args.method == "textual-inversion":
                 return textual_inversion(*given, self.args.vectors)
             return dreambooth(*given, self.prior)

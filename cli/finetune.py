@@ -3,8 +3,8 @@
     hyperdreambooth finetune --method lidb --checkpoint sd15.safetensors --image anna.jpg --out anna.safetensors
 
 method             what is trained                          file, and where ComfyUI looks for it
-lidb               a few ranks inside the LiDB basis;       LiDB (KBs), models/lidb, Load LiDB
-                   with --hypernet beside its prediction
+lidb               a few ranks, with --hypernet beside      LiDB (MBs; KBs with --space basis), models/lidb, Load LiDB
+                   its prediction, else from zero
 lora               a LoRA of the same layers                kohya LoRA (MBs), models/loras, Load LoRA
 dreambooth         every weight of UNet and text encoder    checkpoint (GBs), models/checkpoints, Load Checkpoint
 textual-inversion  vectors in the place of the word [V]      embedding (KBs), models/embeddings, embedding:NAME in a prompt
@@ -22,7 +22,7 @@ from ..methods.defaults import DEFAULTS
 
 METHODS = [method for method in DEFAULTS if method != "hyperdreambooth"]
 ONLY = {
-    "hypernet": ("lidb",), "rank": ("lidb", "lora"), "prior": ("dreambooth",), "class_prompt": ("dreambooth",),
+    "hypernet": ("lidb",), "rank": ("lidb", "lora"), "space": ("lidb",), "prior": ("dreambooth",), "class_prompt": ("dreambooth",),
     "vectors": ("textual-inversion",), "word": ("textual-inversion",),
 }  # fmt: skip
 """Options that some methods do not have."""
@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help=f"iterations (default: {steps})")
     parser.add_argument("--lr", type=float, help=f"learning rate (default: {rates})")
     parser.add_argument("--rank", type=int, help="lidb, lora: ranks that are trained (default 4)")
+    parser.add_argument(
+        "--space", choices=("basis", "full"), help="lidb: ranks inside the LiDB basis, or as a LoRA's (default: full)"
+    )
     parser.add_argument("--batch", type=int, default=4, help="noisy copies per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -118,7 +121,7 @@ def personalise(args: argparse.Namespace, model, clip, vae, image, hypernet: Pat
     )  # fmt: skip
     rank, given = RANK if args.rank is None else args.rank, (model, clip, vae, image, settings)
     if args.method == "lidb":
-        return lidb(*given, rank, start)
+        return lidb(*given, rank, start, args.space or "full")
     if args.method == "lora":
         return lora(*given, rank)
     if args.method == "textual-inversion":

@@ -1,8 +1,8 @@
 """Rank-relaxed fast finetuning (paper, section 4.3): the prediction stays, r more ranks are trained beside it.
 
 The new ranks begin without effect (one factor random, the other zero), so step 0 of the finetune *is* the prediction;
-the result is exactly an identity of rank 1 + r. ``space="basis"`` keeps the new ranks inside the LiDB basis (KBs);
-``space="full"`` is the paper's relaxation to an ordinary LoRA (MBs).
+the result is exactly an identity of rank 1 + r. ``space="full"`` is the paper's relaxation to an ordinary LoRA (3 MB for
+SD 1.5); ``space="basis"`` keeps the new ranks inside the LiDB basis (a tenth of that).
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class FinetuneSettings:
     steps: int = 40
     rank: int = 4
     learning_rate: float = 1e-2
-    space: str = "basis"
+    space: str = "full"
     seed: int = 0
 
     def __post_init__(self):

@@ -28,7 +28,7 @@ RANK = 4
 
 def lidb(
     model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = RANK, start: LiDB | None = None,
-    space: str = "basis",
+    space: str = "full",
 ) -> Personalised:  # fmt: skip
     """``rank`` more ranks beside the prediction ``start`` or from zero; the file is a LiDB.
 

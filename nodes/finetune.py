@@ -204,8 +204,9 @@ class RankRelaxedFinetune(io.ComfyNode):
                 io.Combo.Input(
                     "space",
                     options=list(SPACES),
-                    default="basis",
-                    tooltip="basis: the new ranks stay inside the LiDB basis (KBs). full: an ordinary LoRA as in the paper (MBs).",
+                    default="full",
+                    tooltip="full: the new ranks are those of an ordinary LoRA, as in the paper; more like the person. basis: they "
+                    "stay inside the LiDB basis; smaller files.",
                 ),
                 io.Int.Input(
                     "resolution",

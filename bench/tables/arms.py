@@ -15,8 +15,8 @@ HYPER_STEPS, HYPER_RATE = DEFAULTS["hyperdreambooth"]
 class Arm:
     """One row. ``method`` is what ``Bench.personalise`` knows; the rest are its settings.
 
-    ``refinements`` 0 is as trained; ``basis`` (a, b) of a LiDB from zero, None the usual one; ``reference`` the kind of the
-    picture handed in, ``references`` how many.
+    ``space`` is where a finetune's ranks are; ``refinements`` 0 is as trained; ``basis`` (a, b) of a LiDB from zero, None the
+    usual one; ``reference`` the kind of the picture handed in, ``references`` how many.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Arm:
     rate: float = 0.0
     rank: int = 4
     batch: int = 4
+    space: str = "full"
     refinements: int = 0
     hypernet: str = "faceworld"
     basis: tuple[int, int] | None = None
@@ -44,7 +45,8 @@ def _hyper(name: str, label: str, **changes) -> Arm:
 
 def _rival(name: str, label: str, method: str, **changes) -> Arm:
     steps, rate = DEFAULTS[method.split("+")[0]]
-    return Arm(name, label, **({"method": method, "steps": steps, "rate": rate} | changes))
+    space = "basis" if method == "lidb" else "full"
+    return Arm(name, label, **({"method": method, "steps": steps, "rate": rate, "space": space} | changes))
 
 
 CONTROLS = [
@@ -58,11 +60,10 @@ CEILING, CEILING_OF_CARTOONS = (
 )
 """A photo of the person that no method has seen, scored as if a model had drawn it."""
 FULL = _hyper("hyperdreambooth", "HyperDreamBooth")
-IN_FULL_SPACE = _hyper(
-    "hyperdreambooth_full", "HyperDreamBooth, relaxed in the full space", method="hyperdreambooth-full", rate=1e-2
-)
+IN_BASIS = _hyper("hyperdreambooth_basis", "HyperDreamBooth, relaxed inside the basis", space="basis", rate=4e-2)
 PREDICTED = Arm("predicted", "prediction alone", "predicted")
-FROM_ZERO = _rival("lidb_40", "40 steps without HyperNet", "lidb")
+FROM_ZERO = _rival("lora_4", "LoRA-DreamBooth, rank 4 (no HyperNet)", "lora")
+"""A rival, and the finetune without HyperNet as well: the same ranks in the same layers, each at its own best rate."""
 
 SLOW = [
     _rival("textual_inversion", "Textual Inversion", "textual-inversion"),
@@ -72,7 +73,7 @@ SLOW = [
 RIVALS = [
     _rival("dreambooth", "DreamBooth", "dreambooth"),
     _rival("lora_1", "LoRA-DreamBooth, rank 1", "lora", rank=1, rate=3e-2),
-    _rival("lora_4", "LoRA-DreamBooth, rank 4", "lora"),
+    FROM_ZERO,
     *SLOW,
 ]
 
@@ -96,6 +97,12 @@ PARTS = [
     _hyper("relaxed_1", "relaxed to rank 1 more", rank=1),
     _hyper("relaxed_16", "relaxed to rank 16 more", rank=16),
 ]
+INSIDE_THE_BASIS = [
+    IN_BASIS,
+    _rival("lidb_40", "inside the basis, no HyperNet", "lidb"),
+    _hyper("basis_relaxed_1", "inside the basis, rank 1 more", space="basis", rate=4e-2, rank=1),
+    _hyper("basis_relaxed_16", "inside the basis, rank 16 more", space="basis", rate=4e-2, rank=16),
+]
 RECIPES = ("ours", "denoising_only", "weights_only", "learned_basis", "paper")
 """HyperNets trained by ``hypernets.py`` on the same few people."""
 TRAINED = [
@@ -106,14 +113,14 @@ TRAINED = [
     for recipe in ("ours", "paper")
 ]
 
-CROWDS = (50, 200)
-"""How many people a HyperNet has learnt from; ``ours`` has learnt from 800."""
+CROWDS = (50, 3200)
+"""How many people a HyperNet has learnt from, by the denoising loss; ``denoising_only`` has learnt from 400."""
 CURVE_OF_PEOPLE = [
     Arm(f"predicted_{crowd}_people", f"{crowd} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
 ]
 STEPS = (10, 20, 80, 200)
 CURVE_FROM_PREDICTION = [_hyper(f"hyperdreambooth_{n}", f"from the prediction, {n} steps", steps=n) for n in STEPS]
-CURVE_FROM_ZERO = [_rival(f"lidb_{n}_steps", f"from zero, {n} steps", "lidb", steps=n) for n in STEPS]
+CURVE_FROM_ZERO = [_rival(f"lora_4_{n}", f"from zero, {n} steps", "lora", steps=n) for n in STEPS]
 BASES = [
     _rival(f"basis_{a}_{b}", f"from zero, a = {a}, b = {b}", "lidb", basis=(a, b))
     for a, b in ((6, 3), (12, 6), (24, 12), (48, 24))
@@ -126,7 +133,7 @@ OUT_OF_WORLD = [
     for arm in (
         Arm(f"predicted_{kind}", f"{kind}: prediction alone", "predicted", reference=kind),
         _hyper(f"hyperdreambooth_{kind}", f"{kind}: HyperDreamBooth", reference=kind),
-        _rival(f"lidb_40_{kind}", f"{kind}: 40 steps without HyperNet", "lidb", reference=kind),
+        _rival(f"lora_4_{kind}", f"{kind}: LoRA, no HyperNet", "lora", reference=kind),
     )
 ] + [Arm("plain_cartoon", "cartoon: plain model", "plain", reference="cartoon")]
 SEVERAL = [
@@ -135,20 +142,20 @@ SEVERAL = [
     for arm in (
         Arm(f"predicted_{count}_references", f"{count} pictures: prediction alone", "predicted", references=count),
         _hyper(f"hyperdreambooth_{count}_references", f"{count} pictures: HyperDreamBooth", references=count),
-        _rival(f"lidb_40_{count}_references", f"{count} pictures: 40 steps without HyperNet", "lidb", references=count),
+        _rival(f"lora_4_{count}_references", f"{count} pictures: LoRA, no HyperNet", "lora", references=count),
     )
 ]
 
 GROUPS: list[tuple[list[Arm], int]] = [
-    ([CEILING, *CONTROLS, FULL, *PARTS], 50),
+    ([CEILING, *CONTROLS, FULL, *PARTS, *INSIDE_THE_BASIS], 50),
     ([arm for arm in RIVALS if arm not in SLOW], 50),
-    ([IN_FULL_SPACE, SLOW[0]], 50),
+    (SLOW[:1], 50),
     (SLOW[1:], 50),
     ([*TRAINED, *CURVE_OF_PEOPLE], 50),
     ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
     (HARDER, 50),
-    ([CEILING, *CONTROLS, FULL, PREDICTED, IN_FULL_SPACE, *RIVALS], 100),
+    ([CEILING, *CONTROLS, FULL, PREDICTED, IN_BASIS, *RIVALS], 100),
 ]
 """In the order of measuring: everybody of a group person by person, so that a run that is stopped has whole people."""
 

@@ -14,7 +14,7 @@ from .records import Records
 from .world import Subject
 
 PEOPLE = 2
-MEASURED = [A.PREDICTED, A.FULL, A.IN_FULL_SPACE, A.FROM_ZERO, *A.RIVALS]
+MEASURED = [A.PREDICTED, A.FULL, A.IN_BASIS, *A.RIVALS]
 
 
 def costs_file(records: Records) -> Path:

@@ -86,20 +86,20 @@ class Bench:
         from ...methods.low_rank import lidb, lora
         from ...methods.person import Settings
         from ...methods.textual_inversion import textual_inversion
+        from ...nodes.finetune import starting_basis
         from ...nodes.host import HostModel
 
         image = subject.references(arm.reference, arm.references)
         started = time.time()
         given = self.model, self.clip, self.vae, image, Settings(arm.steps, arm.rate, arm.batch)
-        if arm.method in ("hyperdreambooth", "hyperdreambooth-full"):
-            space = "full" if arm.method.endswith("full") else "basis"
-            learnt = lidb(*given, arm.rank, self.predict(arm, subject), space)
+        if arm.method == "hyperdreambooth":
+            learnt = lidb(*given, arm.rank, self.predict(arm, subject), arm.space)
             return replace(learnt, seconds=time.time() - started)
         if arm.method == "lidb":
-            if arm.basis is None:
-                return lidb(*given, arm.rank)
             host = HostModel(self.model, self.clip)
-            return lidb(*given, arm.rank, LiDB.zeros(host.table, Basis(*arm.basis), facts=Facts(base=host.base)))
+            basis = Basis(*arm.basis) if arm.basis else starting_basis(host.table)
+            nobody = LiDB.zeros(host.table, basis, facts=Facts(base=host.base))
+            return lidb(*given, arm.rank, nobody, arm.space)
         if arm.method == "lora":
             return lora(*given, arm.rank)
         if arm.method == "textual-inversion":

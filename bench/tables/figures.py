@@ -11,7 +11,7 @@ from .records import Records
 from .statistics import common, interval, values
 
 SIDE, LABEL = 96, 150
-SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_FULL_SPACE, A.FROM_ZERO, A.RIVALS[0], A.RIVALS[2], A.SLOW[0]]
+SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, A.RIVALS[0], A.SLOW[0]]
 COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
 
 
@@ -64,7 +64,7 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
     low, high = ({arm.steps: arm for arm in A.HARDER if arm.rate == rate} for rate in (3e-5, 1e-4))
     bases = {arm.basis[0] + arm.basis[1]: arm for arm in A.BASES}
     ranks = {arm.rank: arm for arm in (*A.RANKS, A.FULL, *(arm for arm in A.PARTS if arm.name.startswith("relaxed")))}
-    crowds = {int(arm.hypernet.split("_")[0]): arm for arm in A.CURVE_OF_PEOPLE} | {800: A.TRAINED[0]}
+    crowds = {int(arm.hypernet.split("_")[0]): arm for arm in A.CURVE_OF_PEOPLE} | {400: A.TRAINED[1]}
     plots = [
         ("iterations", {"from the prediction": ours, "from zero": zero}, "identity"),
         ("iterations", {"from the prediction": ours, "from zero": zero}, "prompt"),

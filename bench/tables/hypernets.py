@@ -1,4 +1,4 @@
-"""The HyperNets of the ablation, trained with the public commands on the same 800 people (but for the curve of people).
+"""The HyperNets of the ablation, trained with the public commands on the same 400 people (but for the curve of people).
 
 All that learn from noisy pictures take the same number of such steps; a warm-up on fitted LiDBs, where a recipe has one, comes
 before and costs a tenth of it. They see far less than the embedded one (minutes in place of hours), so they are compared with
@@ -13,20 +13,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-PEOPLE, STEPS, WARMUP = 800, 300, 300
+PEOPLE, STEPS, WARMUP = 400, 300, 300
 SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
 
-FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], "50": [], "200": []}
+UNFITTED, NO_WEIGHTS = ["--fit", "0"], ["--warmup-steps", "0", "--weight-loss", "0"]
+FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], "50": UNFITTED, "3200": UNFITTED}
 """Folder of prepared people -> further arguments of ``precompute``; a number is how many people."""
 HYPERNETS = {
     "ours": ("shared", []),
-    "denoising_only": ("shared", ["--warmup-steps", "0", "--weight-loss", "0"]),
+    "denoising_only": ("shared", NO_WEIGHTS),
     "weights_only": ("shared", ["--warmup-steps", str(WARMUP + STEPS), "--steps", "0"]),
     "learned_basis": ("wide", ["--basis", "BASIS"]),  # half of wide: the size of the others
     "paper": ("own", ["--recipe", "paper", "--warmup-steps", "0"]),
-    "50_people": ("50", []),
-    "200_people": ("200", []),
+    "50_people": ("50", NO_WEIGHTS),
+    "3200_people": ("3200", NO_WEIGHTS),
 }
 """Name -> (prepared people, further arguments of ``train``)."""
 

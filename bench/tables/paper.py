@@ -23,7 +23,7 @@ TABLE_3 = {
 }
 
 CLAIMS_1 = [("hyperdreambooth", "dreambooth"), ("hyperdreambooth", "textual_inversion")]
-CLAIMS_3 = [("hyperdreambooth", "lidb_40"), ("hyperdreambooth", "predicted"), ("hyperdreambooth", "hyperdreambooth_k1")]
+CLAIMS_3 = [("hyperdreambooth", "lora_4"), ("hyperdreambooth", "predicted"), ("hyperdreambooth", "hyperdreambooth_k1")]
 """(better, worse) in likeness, by all of the paper's likeness columns."""
 
 

@@ -29,7 +29,7 @@ def results(frontend, base: Path) -> tuple[dict[str, np.ndarray], dict[str, torc
     newest = max((base / "output" / "lidb").glob("person_*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
     person = load_lidb(newest)
     cached = [said["nodes"] for name, said in record["status"]["messages"] if name == "execution_cached"]
-    return pictures, {"A": person.A_train, "B": person.B_train}, set(sum(cached, []))
+    return pictures, {"A": person.A_full, "B": person.B_full}, set(sum(cached, []))
 
 
 def test_after_an_interrupted_finetune_the_next_run_is_what_it_was_before(frontend, base):

@@ -40,7 +40,7 @@ def test_a_large_photo_is_trained_at_the_models_own_size(host, faceworld):
     run = lambda resolution: run_finetune(  # noqa: E731
         *faceworld, large, None, FinetuneSettings(steps=2), 1, PROMPT, resolution
     )[0]
-    assert torch.equal(run(shipped).B_train, run(RESOLUTION["Faceworld"]).B_train)
+    assert torch.equal(run(shipped).B_full, run(RESOLUTION["Faceworld"]).B_full)
 
 
 @torch.inference_mode()
@@ -49,7 +49,7 @@ def test_a_mask_fits_pictures_of_any_shape(faceworld):
     picture = torch.rand(1, 60, 100, 3, generator=torch.Generator().manual_seed(0))
     settings = FinetuneSettings(steps=1)
     masked = run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0, torch.ones(1, 60, 100))[0]
-    assert torch.equal(masked.B_train, run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0)[0].B_train)
+    assert torch.equal(masked.B_full, run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0)[0].B_full)
 
 
 def test_progress_previews_and_losses_reach_the_user(host, monkeypatch):

@@ -35,7 +35,7 @@ def test_before_and_after_are_what_the_stock_sampler_draws_and_cost_the_person_n
     person, same = run_finetune(model, clip, vae, face, None, SETTINGS, 2, PROMPT, 0, finished=drawn)
     before, after = drawn.pictures()
     assert torch.equal(torch.get_rng_state(), stream)
-    assert same == losses and torch.equal(person.A_train, plain.A_train) and torch.equal(person.B_train, plain.B_train)
+    assert same == losses and torch.equal(person.A_full, plain.A_full) and torch.equal(person.B_full, plain.B_full)
     assert torch.equal(drawn_by_the_stock_nodes(host, model, clip, vae), untouched)
     personal = drawn_by_the_stock_nodes(host, *apply_lidb(model, clip, person, 1.0, 1.0), vae)
     assert (before - untouched[0]).abs().mean() < 0.002 and (after - personal[0]).abs().mean() < 0.002

@@ -247,6 +247,7 @@ def test_clear_errors_and_nothing_changed(host, faceworld, faces, before):
     "method, options",
     [
         ("lidb", ["--hypernet", "faceworld.safetensors", "--rank", "2"]),
+        ("lidb", ["--hypernet", "faceworld.safetensors", "--rank", "2", "--space", "basis"]),
         ("lora", ["--rank", "1"]),
         ("dreambooth", ["--prior", "1"]),
         ("textual-inversion", ["--vectors", "2", "--word", "face"]),
@@ -275,7 +276,8 @@ def test_the_command_writes_the_file(host, faceworld, faces, before, tmp_path, c
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
     if method == "lidb":
         found = load_lidb(tmp_path / "anna.safetensors")
-        assert (found.frozen_rank, found.rank, found.facts.made_by) == (1, 3, "finetuned")
+        assert (found.rank, found.full_rank) == ((3, 0) if "--space" in options else (1, 2))
+        assert found.facts.made_by == "finetuned"
     if method == "lora":
         assert {t.shape[0] for name, t in tensors.items() if "lora_down" in name} == {1}
     if method == "textual-inversion":

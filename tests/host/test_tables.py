@@ -13,7 +13,7 @@ from hyperdreambooth.bench.tables.world import Subject
 
 WAYS = {
     "predicted": A.PREDICTED, "wrong": A.CONTROLS[1], "mean": A.CONTROLS[2], "plain": A.CONTROLS[0], "unseen": A.CEILING,
-    "cartoon": A.CEILING_OF_CARTOONS, "hyperdreambooth": A.FULL, "lidb": A.FROM_ZERO, "basis": A.BASES[0],
+    "cartoon": A.CEILING_OF_CARTOONS, "hyperdreambooth": A.FULL, "inside": A.IN_BASIS, "lidb": A.INSIDE_THE_BASIS[1], "basis": A.BASES[0],
     "dreambooth": A.RIVALS[0], "textual-inversion": A.SLOW[0], "lora": A.RIVALS[1], "several": A.SEVERAL[0],
 }  # fmt: skip
 """All kinds but prior preservation, whose pictures take too long."""

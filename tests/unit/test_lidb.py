@@ -184,8 +184,8 @@ def test_the_loss_scale_changes_nothing_in_full_precision_and_saves_half_precisi
         for loss in (full, half):
             results[scale, loss], _ = finetune(LiDB.zeros(TABLE, BASIS), loss, FinetuneSettings(steps=12))
     scaled, plain = results[1024, full], results[1, full]
-    assert torch.equal(scaled.A_train, plain.A_train) and torch.equal(scaled.B_train, plain.B_train)
-    assert results[1024, half].B_train.any() and not results[1, half].B_train.any()
+    assert torch.equal(scaled.A_full, plain.A_full) and torch.equal(scaled.B_full, plain.B_full)
+    assert results[1024, half].B_full.any() and not results[1, half].B_full.any()
 
 
 @pytest.mark.parametrize("space", SPACES)
