@@ -90,7 +90,7 @@ class FinetuneSetting:
         with torch.inference_mode():
             x0 = self.encode()
         host = HostModel(model, clip)
-        with host.training((1, *x0.shape[1:])), torch.no_grad():
+        with host.training((1, *x0.shape[1:])), torch.no_grad(), torch._C.DisableTorchFunction():
             context = host.encode_prompt(self.prompt)[0]
             noise, levels = self.evaluation_batch(x0)
             losses = [
@@ -133,6 +133,7 @@ class Clock:
         self.times.append(now - self.paused)
         if self.floor_every and value % self.floor_every == 0:
             with self.setting.floor_step(self.x0) as step:
+                step()  # its memory is not there yet
                 self.floors.append(step())
             self.paused += time.time() - now
 

@@ -15,6 +15,7 @@ from .value import Factors, LiDB, concatenate, expand, split_full
 
 SPACES = ("basis", "full")
 LOSS_SCALE = 1024  # keeps a half-precision model's small gradients from vanishing; a power of two, so exact in float32
+WIDTH = 128  # inputs of the layers on which learning rates were chosen (faceworld)
 CHECK_EVERY = 5  # reading the loss waits for the device, so not at every step
 
 
@@ -45,12 +46,16 @@ class RelaxedRanks:
 
     A start that was already finetuned with the same rank and space is continued; any other start is kept as it is, and
     new ranks are added beside it.
+
+    Adam moves every number by the learning rate, and a down factor's n numbers add up over a layer's n inputs. In the full
+    space they are held divided by ``pace`` = 128 / n, so that a rate means the same in layers of any width (Yang et al.
+    2022, arXiv 2203.03466); inside the basis there are a numbers whatever the width.
     """
 
     def __init__(self, start: LiDB, settings: FinetuneSettings, device: torch.device):
         self.start, self.space, r = start, settings.space, settings.rank
         table, basis = start.table, start.basis
-        L = len(table)
+        L, self.pace = len(table), torch.ones(())
         stream = torch.Generator().manual_seed(settings.seed)
         if self.space == "basis":
             self.shapes = (L, basis.a, r), (L, r, basis.b)
@@ -68,12 +73,14 @@ class RelaxedRanks:
                 )
             parts = (start.A_full, start.B_full) if resumed else None
             spread = max(t.in_features for t in table) ** -0.5
+            self.pace = torch.cat([torch.full((t.in_features * r,), WIDTH / t.in_features) for t in table])
         if parts is None:
             A, B = torch.randn(self.shapes[0], generator=stream) * spread, torch.zeros(self.shapes[1])
         else:
             A, B = parts
         self.kept = start.A_train[..., :kept].to(device), start.B_train[:, :kept].to(device)
-        self.flat = torch.cat([A.reshape(-1), B.reshape(-1)]).to(device, torch.float32).requires_grad_()
+        held = torch.cat([(A / self.pace).reshape(-1), B.reshape(-1)])
+        self.flat, self.pace = held.to(device, torch.float32).requires_grad_(), self.pace.to(device)
         with torch.no_grad():
             self._fixed = self._fixed_factors(device)
 
@@ -88,7 +95,7 @@ class RelaxedRanks:
     def _split(self) -> tuple[torch.Tensor, torch.Tensor]:
         sizes = [torch.Size(s).numel() for s in self.shapes]
         A, B = self.flat.split(sizes)
-        return A.view(self.shapes[0]), B.view(self.shapes[1])
+        return A.view(self.shapes[0]) * self.pace, B.view(self.shapes[1])
 
     def factors(self) -> Factors:
         """Every layer's residual (fixed ranks and trained ranks), with gradients to ``flat``."""

@@ -9,6 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 HEAVY = 1 << 22  # numbers in a kernel from which its memory traffic matters
+HEAVY_NARROW = 1 << 20  # the same in bfloat16
 FEW_PIXELS = 4  # of one picture
 FEW_POSITIONS = 64  # of the batch
 NATIVE = 20480  # up to so many inputs of one picture torch does not ask oneDNN (aten ConvParams::use_mkldnn), and is quick
@@ -24,9 +25,13 @@ class SmallConvolutions(TorchFunctionMode):
 
 
 def _is_small(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
-    if x.device.type != "cpu" or groups != 1 or isinstance(padding, str) or weight.numel() < HEAVY or x.ndim != 4:
+    narrow = x.dtype == torch.bfloat16
+    heavy = weight.numel() >= (HEAVY_NARROW if narrow else HEAVY)
+    if x.device.type != "cpu" or groups != 1 or isinstance(padding, str) or not heavy or x.ndim != 4:
         return False
     pixels = x.shape[2] * x.shape[3] // (_pair(stride)[0] * _pair(stride)[1])
+    if narrow:
+        return x.shape[0] * pixels <= FEW_POSITIONS
     return pixels <= FEW_PIXELS or (x.shape[0] * pixels <= FEW_POSITIONS and x.numel() > NATIVE)
 
 

@@ -4,7 +4,10 @@ import comfy.model_patcher
 import pytest
 import torch
 
+from hyperdreambooth.lidb.finetune import FinetuneSettings
 from hyperdreambooth.lidb.residual import Residuals
+from hyperdreambooth.nodes import host as host_module
+from hyperdreambooth.nodes.finetune import run_finetune
 from hyperdreambooth.nodes.host import HostModel
 
 PROMPT = "a photo of a [V] face"
@@ -123,3 +126,25 @@ def test_a_text_encoder_in_half_precision_is_widened_while_training_and_itself_a
     assert all(
         after[name].data_ptr() == p.data_ptr() and after[name].dtype == dtype for name, (p, dtype) in before.items()
     )
+
+
+@torch.inference_mode()
+def test_products_in_bfloat16_learn_the_same_person_and_leave_the_model_alone(host, faceworld, monkeypatch, caplog):
+    """Forced on the miniature; the instructions are emulated where the CPU lacks them."""
+    model, clip, vae = faceworld
+    face = host.nodes.LoadImage().load_image("hyperdreambooth_person.png")[0]
+    settings = FinetuneSettings(steps=12, learning_rate=0.01)
+    weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    learn = lambda: run_finetune(model, clip, vae, face, None, settings, 2, PROMPT, 0)  # noqa: E731
+    assert not host_module._is_worth_narrowing(model.model.diffusion_model)
+    exact, losses = learn()
+    monkeypatch.setattr(host_module, "LARGE", 0)
+    monkeypatch.setattr(host_module, "multiplies_narrow", lambda: True)
+    near, similar = learn()
+    assert not torch.equal(near.B_full, exact.B_full) and similar == pytest.approx(losses, rel=0.02)
+    assert torch.nn.functional.cosine_similarity(near.B_full, exact.B_full, dim=0) > 0.9
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.model.state_dict().items())
+    monkeypatch.setattr(host_module.mm, "get_free_memory", lambda device: 0)
+    with caplog.at_level("INFO"):
+        again, _ = learn()
+    assert torch.equal(again.B_full, exact.B_full) and "trains in float32" in caplog.text

@@ -174,6 +174,22 @@ def test_a_diverging_finetune_stops_within_a_few_steps():
     assert len(steps) <= 7 + CHECK_EVERY
 
 
+def test_a_rate_in_the_full_space_means_the_same_in_layers_of_any_width():
+    table = TargetTable((Target("lora_unet_a_attn1_to_q", 128, 8), Target("lora_unet_b_attn1_to_q", 1024, 8)))
+    moved = {}
+    for rate in (1e-9, 0.01):
+        seen = []
+
+        def loss(step, factors, seen=seen):
+            seen.append(factors)
+            return sum(A.sum() for A, _ in factors.values())
+
+        finetune(LiDB.zeros(table, Basis(a=8, b=4)), loss, FinetuneSettings(steps=2, learning_rate=rate))
+        moved[rate] = [seen[1][t.name][0].detach().sum(0) for t in table]  # what inputs of 1 meet after one step
+    narrow, wide = ((after - before).abs().mean().item() for before, after in zip(*moved.values(), strict=True))
+    assert narrow > 0.1 and wide == pytest.approx(narrow, rel=1e-3)
+
+
 def test_the_loss_scale_changes_nothing_in_full_precision_and_saves_half_precision(monkeypatch):
     full = lambda step, f: sum((A @ B - 0.1).pow(2).mean() for A, B in f.values())  # noqa: E731
     # as through a half-precision model: each number's share of the gradient, about 1e-8, is zero in float16

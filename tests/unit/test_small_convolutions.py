@@ -41,3 +41,10 @@ def test_everything_else_is_left_alone():
         with module.SmallConvolutions():
             seen = layer(x)
         assert torch.equal(seen, layer(x)) and "Convolution" in type(seen.grad_fn).__name__
+
+
+def test_in_bfloat16_the_product_pays_from_smaller_kernels():
+    weight = torch.empty(1 << 9, 1 << 8, 3, 3)  # between the two limits
+    few, many = torch.empty(1, 1 << 8, 8, 8), torch.empty(2, 1 << 8, 8, 8)
+    assert not module._is_small(few, weight, None, 1, 1) and module._is_small(few.bfloat16(), weight, None, 1, 1)
+    assert not module._is_small(many.bfloat16(), weight, None, 1, 1)

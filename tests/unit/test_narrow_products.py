@@ -1,0 +1,68 @@
+"""Narrowed products are the same products to bfloat16's precision, and only those of frozen weights."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+# by its path: the package of the nodes needs the host
+PATH = Path(__file__).resolve().parents[2] / "nodes" / "narrow_products.py"
+SPEC = importlib.util.spec_from_file_location("narrow_products", PATH)
+module = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(module)
+
+
+STREAM = torch.Generator().manual_seed(0)
+
+
+def random(*shape):
+    return torch.randn(shape, generator=STREAM)
+
+
+def frozen(layer):
+    """With numbers of its own."""
+    for tensor in layer.parameters():
+        tensor.data = random(*tensor.shape) * 0.1
+    return layer.requires_grad_(False)
+
+
+CASES = [
+    (frozen(torch.nn.Linear(256, 512)), random(3, 256)),
+    (frozen(torch.nn.Linear(256, 512, bias=False)), random(2, 5, 256)),
+    (frozen(torch.nn.Conv2d(64, 128, 3, padding=1, stride=2)), random(2, 64, 6, 6)),
+]
+
+
+@pytest.mark.parametrize("layer, x", CASES)
+def test_products_and_gradients_are_near_and_in_float32(layer, x):
+    before, x = layer.weight.clone(), x.requires_grad_()
+    exact = layer(x)
+    (expected,) = torch.autograd.grad(exact.pow(2).sum(), x)
+    with module.NarrowProducts() as narrow:
+        near = layer(x)
+        layer(x)
+        assert len(narrow.copies) == 1  # made once
+    (found,) = torch.autograd.grad(near.pow(2).sum(), x)
+    assert near.dtype == found.dtype == torch.float32 and not torch.equal(near, exact)
+    assert (near - exact).norm() < 0.01 * exact.norm() and (found - expected).norm() < 0.02 * expected.norm()
+    assert torch.equal(layer.weight, before) and torch.equal(layer(x), exact)
+
+
+def test_what_is_trained_small_or_no_parameter_stays_as_it_is():
+    trained, small = frozen(torch.nn.Linear(256, 512)).requires_grad_(), frozen(torch.nn.Linear(16, 16))
+    weight = frozen(torch.nn.Linear(256, 512)).weight
+    made = weight + 1.0  # as the host makes a patched weight for one forward
+    with module.NarrowProducts() as narrow:
+        for layer, x in ((trained, random(1, 256)), (small, random(1, 16))):
+            assert torch.equal(layer(x), torch.addmm(layer.bias, x, layer.weight.T))
+        x = random(1, 256)
+        assert torch.equal(torch.nn.functional.linear(x, made), x @ made.T)
+        half = torch.nn.Parameter(weight.half(), requires_grad=False)
+        assert torch.nn.functional.linear(x.half(), half).dtype == torch.float16
+        assert not narrow.copies
+
+
+def test_the_bytes_are_those_of_the_weights_that_will_be_copied():
+    model = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.Linear(16, 16))
+    assert module.narrowed_bytes(model) == 2 * 256 * 512
