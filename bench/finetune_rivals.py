@@ -10,7 +10,15 @@ from .finetune_setting import FinetuneSetting
 from .measure import extra_memory, finish
 
 FASTEST = {"training_dtype": "fp32", "lora_dtype": "fp32", "gradient_checkpointing": False, "bypass_mode": True}
+FASTEST_NARROW = {**FASTEST, "training_dtype": "bf16"}
 FASTEST_CUDA = {**FASTEST, "training_dtype": "none", "lora_dtype": "bf16"}
+
+
+def half_precision() -> torch.dtype | None:
+    """What mixed precision is on this device; None where it does not pay."""
+    from ..nodes.narrow_products import multiplies_narrow
+
+    return torch.float16 if torch.cuda.is_available() else torch.bfloat16 if multiplies_narrow() else None
 
 
 def train_lora_node(setting: FinetuneSetting, **changed) -> dict:
@@ -38,7 +46,8 @@ def comfy_default(setting: FinetuneSetting) -> dict:
 
 
 def comfy_fastest(setting: FinetuneSetting) -> dict:
-    return train_lora_node(setting, **(FASTEST_CUDA if torch.cuda.is_available() else FASTEST))
+    fastest = {torch.float16: FASTEST_CUDA, torch.bfloat16: FASTEST_NARROW, None: FASTEST}
+    return train_lora_node(setting, **fastest[half_precision()])
 
 
 class DiffusersUNet:
@@ -54,7 +63,7 @@ class DiffusersUNet:
 
         from ..nodes.host import HostModel
 
-        self.setting, model = setting, setting.model
+        self.setting, model, self.half = setting, setting.model, None
         with torch.device("meta"):
             self.unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
         names, host_weights = (
@@ -82,7 +91,7 @@ class DiffusersUNet:
         device = self.x0.device
         x0, levels = self.x0.expand(len(noise), -1, -1, -1), levels.to(device)
         noisy = self.scheduler.add_noise(x0, noise, levels)
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, self.half, enabled=self.half is not None):
             found = self.unet(noisy, levels, self.context.expand(len(noise), -1, -1)).sample
         return (found.float() - noise).pow(2).mean()
 
@@ -91,12 +100,14 @@ class DiffusersUNet:
         noise, levels = self.setting.evaluation_batch(self.x0)
         return statistics.mean(self.loss(n[None], i[None]).item() for n, i in zip(noise, levels, strict=True))
 
-    def train(self, prepare: Callable[[], object], rate: float) -> dict:
+    def train(self, prepare: Callable[[], object], rate: float, half: torch.dtype | None) -> dict:
         """AdamW for the setting's steps, random noise levels, as the example scripts do: the row.
 
         Args:
             prepare: makes what is to be trained require gradients.
+            half: of mixed precision.
         """
+        self.half = half
         with extra_memory(self.evaluate) as memory:
             finish()
             started, stream, batch, times = time.time(), torch.Generator().manual_seed(0), self.setting.batch, []
@@ -121,19 +132,27 @@ class DiffusersUNet:
 
 
 def diffusers_peft(setting: FinetuneSetting) -> dict:
-    """LoRA-DreamBooth as in diffusers' example script, rank 4 on the UNet's attention, text and latents cached."""
+    """LoRA-DreamBooth as in diffusers' example script: rank 4, the UNet's attention, text and latents cached, mixed precision."""
+    from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
-    rival = DiffusersUNet(setting)
+    rival, half = DiffusersUNet(setting), half_precision()
     targets = ["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
     config = LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=targets)
-    return rival.train(lambda: rival.unet.add_adapter(config), 5e-4)
+
+    def prepare() -> None:
+        rival.unet.add_adapter(config)
+        cast_training_params(rival.unet, torch.float32)
+
+    rival.unet.to(half or torch.float32)
+    return rival.train(prepare, 5e-4, half)
 
 
 def dreambooth(setting: FinetuneSetting) -> dict:
     """Every weight of the UNet, learning rate of diffusers' example script (without prior preservation)."""
     rival = DiffusersUNet(setting)
-    return rival.train(lambda: rival.unet.requires_grad_(True), 5e-6)
+    half = torch.float16 if torch.cuda.is_available() else None
+    return rival.train(lambda: rival.unet.requires_grad_(True), 5e-6, half)
 
 
 RIVALS = {
