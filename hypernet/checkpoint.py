@@ -30,7 +30,7 @@ class Identity:
 
 
 def save_hypernet(path: str | Path, net: HyperNet, identity: Identity, dtype: torch.dtype = torch.float32) -> None:
-    """Write atomically."""
+    """Write atomically; a tensor that ``dtype`` has no range for is kept in its own."""
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -44,9 +44,14 @@ def save_hypernet(path: str | Path, net: HyperNet, identity: Identity, dtype: to
         "training": json.dumps(identity.training),
     }
     partial = Path(f"{path}.partial")
-    weights = {k: v.detach().cpu().to(dtype).contiguous() for k, v in net.state_dict().items()}
+    weights = {k: _in_range(v.detach().cpu(), dtype).contiguous() for k, v in net.state_dict().items()}
     save_file(weights | frames(identity.basis), partial, metadata=metadata)
     partial.replace(path)
+
+
+def _in_range(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    narrow = weight.to(dtype)
+    return narrow if torch.isfinite(narrow).all() else weight
 
 
 def load_hypernet(path: str | Path) -> tuple[HyperNet, Identity]:

@@ -4,7 +4,6 @@ Nothing else in the project knows how the host stores, loads or runs a model. Fa
 ComfyUI 0.30.0; the files are named where they matter.
 """
 
-import logging
 import re
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -15,13 +14,12 @@ import comfy.model_management as mm
 import torch
 
 from ..lidb.targets import TargetTable, select_targets
-from .narrow_products import NarrowProducts, multiplies_narrow, narrowed_bytes
-from .small_convolutions import SmallConvolutions
+from .cpu_products import CpuProducts
+from .narrow_products import is_worth_narrowing
 
 _DIFFUSERS_UNET = re.compile(r"lora_unet_(down_blocks|mid_block|up_blocks)_")
 _TEXT = re.compile(r"lora_te[12]?_text_model_encoder_layers_")
 BASIC_ATTENTION_TOKENS = 1024
-LARGE = 1 << 28  # bytes of narrowed weights; the miniature's are 8 MB and gain nothing
 
 
 def kohya_names(model, clip) -> dict[str, str]:
@@ -164,9 +162,8 @@ class HostModel:
             stack.callback(setattr, mm, "in_training", mm.in_training)
             mm.in_training = True
             if self.device.type == "cpu":
-                stack.enter_context(SmallConvolutions())
-                if _is_worth_narrowing(model.model.diffusion_model):
-                    stack.enter_context(NarrowProducts())
+                free = mm.get_free_memory(torch.device("cpu"))
+                stack.enter_context(CpuProducts(narrow=is_worth_narrowing(model.model.diffusion_model, free)))
             stack.callback(setattr, self, "_trained", self.model)
             stack.callback(setattr, self, "_encoding", self.clip)
             self._trained, self._encoding = model, clip
@@ -330,19 +327,6 @@ def _hold_widened(root: torch.nn.Module, stack: ExitStack) -> None:
             if type(tensor) is torch.nn.Parameter and tensor.dtype in (torch.float16, torch.bfloat16):
                 stack.callback(module._parameters.__setitem__, name, tensor)
                 module._parameters[name] = torch.nn.Parameter(tensor.float(), requires_grad=False)
-
-
-def _is_worth_narrowing(unet: torch.nn.Module) -> bool:
-    """A large UNet in float32, on a CPU that multiplies bfloat16, with memory to spare for the copies."""
-    needed = narrowed_bytes(unet)
-    if needed < LARGE or not multiplies_narrow():
-        return False
-    if mm.get_free_memory(torch.device("cpu")) < 2 * needed:
-        logging.info(
-            f"HyperDreamBooth trains in float32, half as fast as it could: less than {2 * needed / 2**30:.1f} GiB of memory are free."
-        )
-        return False
-    return True
 
 
 def _view(tensor: torch.Tensor) -> torch.Tensor:

@@ -5,10 +5,14 @@ fast (docs/speed.md). Only ``linear`` and ``conv2d`` on frozen weights are narro
 attention, residuals, loss and optimiser stay float32.
 """
 
+import logging
+
 import torch
-from torch.overrides import TorchFunctionMode
 
 FEW = 1 << 16  # numbers in a weight below which casting its input costs more than it saves
+
+
+LARGE = 1 << 28  # bytes of narrowed weights; the miniature's are 8 MB and gain nothing
 
 
 def multiplies_narrow() -> bool:
@@ -16,31 +20,30 @@ def multiplies_narrow() -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
-def narrowed_bytes(root: torch.nn.Module) -> int:
-    """What the copies of a model's weights will take."""
-    return sum(2 * tensor.numel() for tensor in root.parameters() if tensor.numel() >= FEW)
+def is_worth_narrowing(unet: torch.nn.Module, free_bytes: int) -> bool:
+    """A large UNet, on a CPU that multiplies bfloat16, with memory to spare for the copies (said in the log if not)."""
+    needed = sum(2 * tensor.numel() for tensor in unet.parameters() if tensor.numel() >= FEW)
+    if needed < LARGE or not multiplies_narrow():
+        return False
+    if free_bytes < 2 * needed:
+        logging.info(
+            f"HyperDreamBooth trains in float32, half as fast as it could: less than {2 * needed / 2**30:.1f} GiB are free."
+        )
+    return free_bytes >= 2 * needed
 
 
-class NarrowProducts(TorchFunctionMode):
-    """While active, ``linear`` and ``conv2d`` of float32 on the CPU use bfloat16 copies of frozen parameters.
-
-    A copy is made when its weight is first met and is forgotten with the mode; nothing is patched.
-    """
+class NarrowCopies:
+    """bfloat16 copies of frozen parameters, each made when its weight is first met and forgotten with this object."""
 
     def __init__(self):
-        super().__init__()
-        self.copies: dict[int, tuple] = {}
+        self.made: dict[int, tuple] = {}
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in (torch.nn.functional.linear, torch.conv2d):
-            return self._product(function, *args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
-
-    def _product(self, function, x, weight, bias=None, *rest, **named):
+    def product(self, function, x, weight, bias=None, *rest, **named) -> torch.Tensor:
+        """``linear`` or ``conv2d`` of float32 through bfloat16, where ``weight`` is frozen; else as it is."""
         frozen = isinstance(weight, torch.nn.Parameter) and not weight.requires_grad and weight.numel() >= FEW
         if not frozen or x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
             return function(x, weight, bias, *rest, **named)
-        if id(weight) not in self.copies:  # the weight is kept with it, so that no other gets its id
-            self.copies[id(weight)] = weight, weight.bfloat16(), None if bias is None else bias.bfloat16()
-        _, weight, bias = self.copies[id(weight)]
+        if id(weight) not in self.made:  # the weight is kept with it, so that no other gets its id
+            self.made[id(weight)] = weight, weight.bfloat16(), None if bias is None else bias.bfloat16()
+        _, weight, bias = self.made[id(weight)]
         return function(x.bfloat16(), weight, bias, *rest, **named).float()

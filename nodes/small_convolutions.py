@@ -6,7 +6,6 @@ stopwatch, so that the same seed gives the same person.
 """
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 HEAVY = 1 << 22  # numbers in a kernel from which its memory traffic matters
 HEAVY_NARROW = 1 << 20  # the same in bfloat16
@@ -15,13 +14,9 @@ FEW_POSITIONS = 64  # of the batch
 NATIVE = 20480  # up to so many inputs of one picture torch does not ask oneDNN (aten ConvParams::use_mkldnn), and is quick
 
 
-class SmallConvolutions(TorchFunctionMode):
-    """While active, ``conv2d`` on the CPU takes the matrix product where that is faster; nothing is patched."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is torch.conv2d and _is_small(*args, **(kwargs or {})):
-            return _as_product(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+def convolve(*args, **named) -> torch.Tensor:
+    """``torch.conv2d``, as a matrix product where that is faster."""
+    return (_as_product if _is_small(*args, **named) else torch.conv2d)(*args, **named)
 
 
 def _is_small(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from hyperdreambooth.lidb.finetune import FinetuneSettings
 from hyperdreambooth.lidb.residual import Residuals
-from hyperdreambooth.nodes import host as host_module
+from hyperdreambooth.nodes import narrow_products
 from hyperdreambooth.nodes.finetune import run_finetune
 from hyperdreambooth.nodes.host import HostModel
 
@@ -136,15 +136,15 @@ def test_products_in_bfloat16_learn_the_same_person_and_leave_the_model_alone(ho
     settings = FinetuneSettings(steps=12, learning_rate=0.01)
     weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     learn = lambda: run_finetune(model, clip, vae, face, None, settings, 2, PROMPT, 0)  # noqa: E731
-    assert not host_module._is_worth_narrowing(model.model.diffusion_model)
+    assert not narrow_products.is_worth_narrowing(model.model.diffusion_model, 1 << 40)
     exact, losses = learn()
-    monkeypatch.setattr(host_module, "LARGE", 0)
-    monkeypatch.setattr(host_module, "multiplies_narrow", lambda: True)
+    monkeypatch.setattr(narrow_products, "LARGE", 0)
+    monkeypatch.setattr(narrow_products, "multiplies_narrow", lambda: True)
     near, similar = learn()
     assert not torch.equal(near.B_full, exact.B_full) and similar == pytest.approx(losses, rel=0.02)
     assert torch.nn.functional.cosine_similarity(near.B_full, exact.B_full, dim=0) > 0.9
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.model.state_dict().items())
-    monkeypatch.setattr(host_module.mm, "get_free_memory", lambda device: 0)
+    monkeypatch.setattr(host.mm, "get_free_memory", lambda device: 0)
     with caplog.at_level("INFO"):
         again, _ = learn()
     assert torch.equal(again.B_full, exact.B_full) and "trains in float32" in caplog.text

@@ -104,6 +104,10 @@ def test_loading_draws_nothing_and_predicts_what_was_saved(tmp_path, net):
     save_hypernet(path, net, IDENTITY, torch.float16)
     halved, _ = load_hypernet(path)
     assert halved.head.weight.dtype == torch.float32 and torch.allclose(halved.predict(photos), expected, atol=1e-2)
+    with torch.no_grad():
+        net.head.weight[0, 0] = 1e5  # beyond float16
+    save_hypernet(path, net, IDENTITY, torch.float16)
+    assert torch.equal(load_hypernet(path)[0].head.weight, net.head.weight)
 
 
 DEEP = "[" * 100_000

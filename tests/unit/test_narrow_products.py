@@ -39,10 +39,10 @@ def test_products_and_gradients_are_near_and_in_float32(layer, x):
     before, x = layer.weight.clone(), x.requires_grad_()
     exact = layer(x)
     (expected,) = torch.autograd.grad(exact.pow(2).sum(), x)
-    with module.NarrowProducts() as narrow:
-        near = layer(x)
-        layer(x)
-        assert len(narrow.copies) == 1  # made once
+    copies = module.NarrowCopies()
+    run = (torch.conv2d, layer.stride, layer.padding) if x.ndim == 4 else (torch.nn.functional.linear,)
+    near, _ = (copies.product(run[0], x, layer.weight, layer.bias, *run[1:]) for _ in range(2))
+    assert len(copies.made) == 1
     (found,) = torch.autograd.grad(near.pow(2).sum(), x)
     assert near.dtype == found.dtype == torch.float32 and not torch.equal(near, exact)
     assert (near - exact).norm() < 0.01 * exact.norm() and (found - expected).norm() < 0.02 * expected.norm()
@@ -53,16 +53,20 @@ def test_what_is_trained_small_or_no_parameter_stays_as_it_is():
     trained, small = frozen(torch.nn.Linear(256, 512)).requires_grad_(), frozen(torch.nn.Linear(16, 16))
     weight = frozen(torch.nn.Linear(256, 512)).weight
     made = weight + 1.0  # as the host makes a patched weight for one forward
-    with module.NarrowProducts() as narrow:
-        for layer, x in ((trained, random(1, 256)), (small, random(1, 16))):
-            assert torch.equal(layer(x), torch.addmm(layer.bias, x, layer.weight.T))
-        x = random(1, 256)
-        assert torch.equal(torch.nn.functional.linear(x, made), x @ made.T)
-        half = torch.nn.Parameter(weight.half(), requires_grad=False)
-        assert torch.nn.functional.linear(x.half(), half).dtype == torch.float16
-        assert not narrow.copies
+    half = torch.nn.Parameter(weight.half(), requires_grad=False)
+    copies, linear = module.NarrowCopies(), torch.nn.functional.linear
+    for w, x in ((trained.weight, random(1, 256)), (small.weight, random(1, 16)), (made, random(1, 256)),
+                 (half, random(1, 256).half())):  # fmt: skip
+        assert torch.equal(copies.product(linear, x, w), linear(x, w)) and not copies.made
 
 
-def test_the_bytes_are_those_of_the_weights_that_will_be_copied():
-    model = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.Linear(16, 16))
-    assert module.narrowed_bytes(model) == 2 * 256 * 512
+def test_only_a_large_model_is_worth_it_and_only_with_memory_to_spare(monkeypatch, caplog):
+    model, needed = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.Linear(16, 16)), 2 * 256 * 512
+    monkeypatch.setattr(module, "multiplies_narrow", lambda: True)
+    assert not module.is_worth_narrowing(model, 1 << 40)
+    monkeypatch.setattr(module, "LARGE", needed)
+    with caplog.at_level("INFO"):
+        assert module.is_worth_narrowing(model, 2 * needed) and not caplog.text
+        assert not module.is_worth_narrowing(model, 2 * needed - 1) and "trains in float32" in caplog.text
+    monkeypatch.setattr(module, "multiplies_narrow", lambda: False)
+    assert not module.is_worth_narrowing(model, 1 << 40)
