@@ -61,7 +61,7 @@ def summarise(lidb: LiDB) -> str:
             f"basis: {named}, a = {basis.a}, b = {basis.b}",
             f"size: {lidb.numbers:,} numbers, {lidb.numbers * 4 / 1000:,.1f} KB as float32, {lidb.numbers * 2 / 1000:,.1f} KB as float16",
             f"thumbnail: {f'{len(facts.thumbnail) / 1000:.1f} KB' if facts.thumbnail else 'none'}",
-            f"norm of the change: {sum(norm**2 for _, norm in groups.values()) ** 0.5:.3f}, by group of layers:",
-            *[f"  {group:<{width}}  {norm:8.3f}  {layers:3d} layers" for group, (layers, norm) in groups.items()],
+            f"norm of the change: {sum(norm**2 for _, norm in groups.values()) ** 0.5:.3f}, by group (layers):",
+            *[f"  {group:<{width}}  {norm:7.2f}  ({layers})" for group, (layers, norm) in groups.items()],
         ]
     )
