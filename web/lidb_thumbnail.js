@@ -1,26 +1,9 @@
-// The picture inside the selected file, shown on Load LiDB. It comes from the file's header, through ComfyUI's own route.
-import { api } from "../../scripts/api.js";
+// The picture inside the selected file, shown on Load LiDB.
 import { app } from "../../scripts/app.js";
+import { pictureOf } from "./lidb_picture.js";
 
 const NODE = "HDB_LoadLiDB";
 const SIDE = 96; // pixels
-const JPEG = /^data:image\/jpeg;base64,[A-Za-z0-9+/]+=*$/;
-
-async function metadataOf(name) {
-  if (!name) return {};
-  const answer = await api.fetchApi(`/view_metadata/lidb?filename=${encodeURIComponent(name)}`);
-  return answer.ok ? answer.json() : {};
-}
-
-// "[V] face" (Faceworld, predicted)
-function describe(metadata) {
-  try {
-    const { trigger, base, made_by } = JSON.parse(metadata.facts);
-    return `"${trigger}" (${[base, made_by].filter(Boolean).join(", ")})`;
-  } catch {
-    return "";
-  }
-}
 
 app.registerExtension({
   name: "HyperDreamBooth.thumbnail",
@@ -41,12 +24,11 @@ app.registerExtension({
 
     async function show() {
       const name = choice.value;
-      const metadata = await metadataOf(name);
+      const { source, words } = await pictureOf(name);
       if (name !== choice.value) return; // another was chosen meanwhile
-      const thumbnail = metadata["modelspec.thumbnail"] ?? "";
-      picture.hidden = !JPEG.test(thumbnail); // a file without one, or with something else, shows nothing
-      picture.src = picture.hidden ? "" : thumbnail;
-      picture.alt = picture.title = describe(metadata);
+      picture.hidden = !source;
+      picture.src = source;
+      picture.alt = picture.title = words;
     }
 
     const callback = choice.callback;

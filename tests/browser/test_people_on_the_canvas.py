@@ -17,6 +17,7 @@ from hyperdreambooth.lidb.value import Facts, LiDB
 LOCALES = Path(__file__).resolve().parents[2] / "locales"
 TABLE = TargetTable((Target("lora_unet_a_attn1_to_q", 40, 30), Target("lora_te_c", 32, 30)))
 EMPTY = {"nodes": [], "links": [], "version": 0.4, "last_node_id": 0, "last_link_id": 0}
+EMPTY_GRAPH = "async (empty) => { await app.loadGraphData(empty); app.extensionManager.toast.removeAll() }"
 MIDDLE = (900, 500)
 WAIT = 60_000  # ms
 
@@ -33,7 +34,7 @@ def person(seed: int, colour: str) -> LiDB:
 @pytest.fixture
 def canvas(page):
     """An empty graph; messages of earlier tests are gone."""
-    page.evaluate("async (empty) => { await app.loadGraphData(empty); app.extensionManager.toast.removeAll() }", EMPTY)
+    page.evaluate(EMPTY_GRAPH, EMPTY)
     return page
 
 
@@ -117,6 +118,46 @@ def test_dropped_on_load_lidb_a_file_is_selected_there(canvas, tmp_path):
     drop(canvas, x, y, tmp_path / "style.safetensors")
     wait_for_message(canvas, "style.safetensors is not a LiDB")
     assert choices(canvas) == [["HDB_LoadLiDB", "received/aunt.safetensors"]]
+
+
+def test_the_list_of_files_shows_everybodys_picture_and_other_lists_none(frontend, canvas, base):
+    folder = base / "output" / "lidb"
+    folder.mkdir(exist_ok=True)
+    for seed, colour in enumerate(("orange", "navy")):
+        save_lidb(folder / f"list_{colour}.safetensors", person(seed, colour))
+    for i in range(40):  # more than a screen is high
+        save_lidb(folder / f"many_{i:02d}.safetensors", person(i, "teal"))
+    faceless = person(2, "gray")
+    save_lidb(folder / "list_none.safetensors", faceless.with_facts(thumbnail=b""))
+    canvas.evaluate("app.refreshComboInNodes()")
+    add = "type => { const n = LiteGraph.createNode(type); n.pos = [500, 300]; app.graph.add(n) }"
+    shown = "name => document.querySelector(`.litemenu-entry[data-value='${name}'] img`)?.naturalWidth"
+    for kind in ("HDB_LoadLiDB", "HDB_LoadHyperNet"):
+        canvas.evaluate(EMPTY_GRAPH, EMPTY)
+        canvas.evaluate(add, kind)
+        canvas.wait_for_timeout(500)  # drawn once
+        x, y = canvas.evaluate("app.canvasPosToClientPos([650, 310 + app.graph.nodes[0].widgets[0].last_y])")
+        canvas.mouse.move(x, y)
+        canvas.mouse.click(x, y)
+        canvas.locator(".litecontextmenu").wait_for(state="visible", timeout=WAIT)
+        if kind == "HDB_LoadLiDB":
+            canvas.wait_for_function(shown, arg="list_navy.safetensors", timeout=WAIT)
+            assert canvas.evaluate(shown, "list_navy.safetensors") == 64
+            canvas.wait_for_function(shown, arg="list_orange.safetensors", timeout=WAIT)
+            assert canvas.evaluate(shown, "list_none.safetensors") is None
+            frontend.shoot("list_of_people")
+            edges = "(m => [m.top, innerHeight - m.bottom])(document.querySelector('.litecontextmenu').getBoundingClientRect())"
+            assert min(canvas.evaluate(edges)) >= 0
+            last = canvas.locator(".litemenu-entry[data-value='many_39.safetensors']")
+            assert last.locator("img").count() == 0  # read when it is looked at
+            last.scroll_into_view_if_needed()
+            canvas.wait_for_function(shown, arg="many_39.safetensors", timeout=WAIT)
+            canvas.locator(".litemenu-entry[data-value='list_orange.safetensors']").click()
+            wait_for_choice(canvas, "list_orange.safetensors")
+        else:
+            canvas.wait_for_timeout(500)
+            assert canvas.locator(".litecontextmenu img").count() == 0
+            canvas.keyboard.press("Escape")
 
 
 @pytest.mark.parametrize(
