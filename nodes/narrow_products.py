@@ -10,8 +10,6 @@ import logging
 import torch
 
 FEW = 1 << 16  # numbers in a weight below which casting its input costs more than it saves
-
-
 LARGE = 1 << 28  # bytes of narrowed weights; the miniature's are 8 MB and gain nothing
 
 
