@@ -21,6 +21,9 @@ LIKENESS = ("identity", "rank_1", "parameters", "face_features")
 ANCHORS = {arm.name for arm in (*A.CONTROLS, A.CEILING, A.CEILING_OF_CARTOONS, A.FULL, A.PREDICTED, A.FROM_ZERO)}
 """Rows that stand in several tables, measured for more people than some of them."""
 
+FEWEST = 3
+"""People without whom a table would say nothing."""
+
 FINDINGS = Path(__file__).with_name("findings.md")
 
 INTRO = """# HyperDreamBooth against its rivals
@@ -65,7 +68,7 @@ class Report:
         """One table between floor and ceiling; rows that nobody measured are left out."""
         rows = self.rows([self.arms[floor], *(arm for arm in chosen if arm.name != floor), ceiling])
         who = common(rows)
-        if not who or not {floor, ceiling.name} <= set(rows) or set(rows) <= ANCHORS:
+        if len(who) < FEWEST or not {floor, ceiling.name} <= set(rows) or set(rows) <= ANCHORS:
             return "*Not measured yet.*\n"
         ends = [values(rows[end], "identity", who) for end in (floor, ceiling.name)]
         heads = ["row", "share of the way", *COLUMNS.values(), *(COSTS if with_costs else ())]
