@@ -41,16 +41,15 @@ app.registerExtension({
   setup() {
     const opened = new MutationObserver((changes) => {
       for (const menu of changes.flatMap((change) => [...change.addedNodes])) {
-        if (!menu.classList?.contains("litecontextmenu")) continue;
+        const entries = menu.classList?.contains("litecontextmenu") ? entriesOf(menu) : [];
+        if (!entries.length) continue;
+        makeRoom(menu, entries);
         const seen = new IntersectionObserver((found) => {
           for (const { target } of found.filter((f) => f.isIntersecting)) {
             seen.unobserve(target);
             decorate(target);
           }
         });
-        const entries = entriesOf(menu);
-        if (!entries.length) continue;
-        makeRoom(menu, entries);
         entries.forEach((entry) => seen.observe(entry));
       }
     });

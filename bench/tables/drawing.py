@@ -86,7 +86,6 @@ class Bench:
         from ...methods.low_rank import lidb, lora
         from ...methods.person import Settings
         from ...methods.textual_inversion import textual_inversion
-        from ...nodes.finetune import starting_basis
         from ...nodes.host import HostModel
 
         image = subject.references(arm.reference, arm.references)
@@ -97,8 +96,7 @@ class Bench:
             return replace(learnt, seconds=time.time() - started)
         if arm.method == "lidb":
             host = HostModel(self.model, self.clip)
-            basis = Basis(*arm.basis) if arm.basis else starting_basis(host.table)
-            nobody = LiDB.zeros(host.table, basis, facts=Facts(base=host.base))
+            nobody = LiDB.zeros(host.table, Basis(*arm.basis), facts=Facts(base=host.base)) if arm.basis else None
             return lidb(*given, arm.rank, nobody, arm.space)
         if arm.method == "lora":
             return lora(*given, arm.rank)

@@ -118,7 +118,8 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(data, tmp_path):
     wide = training(data, basis=Basis(12, 12, seed=1))  # of the same size, so that every tensor would fit
     finetuned = ToyHost()
     finetuned.linear.weight.fill_(1.0)
-    for other, odd in ((wide, "basis"), (training(data, host=finetuned), "checkpoint"), (training(data, pool=3), r"choice of training people \(4: .* 3: "),
+    for other, odd in ((wide, "basis"), (training(data, host=finetuned), "checkpoint"),
+                       (training(data, pool=3), r"choice of training people \(4: .* 3: "),
                        (training(data, refinements=1), r"refinements \(2 then, 1 now\)")):  # fmt: skip
         with pytest.raises(ValueError, match=f"begun with another {odd}"):
             other.restore(state)
