@@ -13,7 +13,7 @@ import torch
 from einops import repeat
 
 from ..lidb.basis import Basis
-from ..lidb.finetune import LOSS_SCALE
+from ..lidb.descent import LOSS_SCALE
 from ..lidb.residual import Residuals
 from ..lidb.value import expand
 

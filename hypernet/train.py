@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import safe_open, save_file
 
 from ..lidb.basis_form import describe
-from ..lidb.finetune import LOSS_SCALE
+from ..lidb.descent import LOSS_SCALE
 from ..lidb.residual import Residuals
 from ..lidb.targets import TargetTable
 from ..lidb.value import expand

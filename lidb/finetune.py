@@ -7,16 +7,14 @@ SD 1.5); ``space="basis"`` keeps the new ranks inside the LiDB basis (a tenth of
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isfinite
 
 import torch
 
+from .descent import minimise
 from .value import Factors, LiDB, concatenate, expand, split_full
 
 SPACES = ("basis", "full")
-LOSS_SCALE = 1024  # keeps a half-precision model's small gradients from vanishing; a power of two, so exact in float32
 WIDTH = 128  # inputs of the layers on which learning rates were chosen (faceworld)
-CHECK_EVERY = 5  # reading the loss waits for the device, so not at every step
 
 
 @dataclass(frozen=True)
@@ -140,27 +138,13 @@ def finetune(
         ValueError: the loss or the identity became NaN or infinite.
     """
     ranks = RelaxedRanks(start, settings, torch.device(device))
-    optimizer = torch.optim.AdamW([ranks.flat], lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    history, unread = [], []
-    for step in range(settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(step, settings.steps)
-        value = loss(step, ranks.factors())
-        optimizer.zero_grad()
-        (value.float() * LOSS_SCALE).backward()
-        ranks.flat.grad.div_(LOSS_SCALE)
-        optimizer.step()
-        unread.append(value.detach())
-        if len(unread) == CHECK_EVERY or step + 1 == settings.steps:
-            history += torch.stack(unread).float().tolist()
-            unread.clear()
-            first = next((i for i, v in enumerate(history) if not isfinite(v)), None)
-            if first is not None:
-                raise ValueError(
-                    f"The finetune's loss became {history[first]} at step {first + 1}; nothing was changed. "
-                    f"Use a lower learning rate than {settings.learning_rate:g}."
-                )
-        on_step(step + 1, ranks)
+    history = minimise(
+        [ranks.flat],
+        lambda step: loss(step, ranks.factors()),
+        settings.steps,
+        settings.learning_rate,
+        lambda step: on_step(step, ranks),
+    )
     facts = replace(
         start.facts,
         made_by="finetuned",
@@ -169,9 +153,3 @@ def finetune(
         final_loss=sum(history[-5:]) / len(history[-5:]),
     )
     return replace(ranks.identity(), facts=facts), history
-
-
-def schedule(step: int, steps: int) -> float:
-    """Three steps of warm-up, then a linear fall to a tenth."""
-    warm = min(1.0, (step + 1) / 3)
-    return warm * (1.0 - 0.9 * step / max(1, steps))

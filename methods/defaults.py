@@ -1,7 +1,7 @@
 """Steps and learning rate of each method, chosen on validation people of faceworld, so good for nothing else yet.
 
-The most likeness among those tried whose edits obey within 5 % of the plain model's prompt score (``bench/tune_methods.py``,
-``bench/learning_rates.py``; coarse grids, six and eight people; ``docs/ablations.md``).
+The most likeness among those tried whose edits obey within 5 % of the plain model's prompt score (``bench/tables/tuning.py``;
+coarse grids; ``docs/ablations.md``).
 """
 
 DEFAULTS = {

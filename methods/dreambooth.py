@@ -7,10 +7,10 @@ import comfy.model_management as mm
 import torch
 from safetensors.torch import save_file
 
+from ..lidb.descent import minimise
 from ..lidb.residual import Residuals
 from ..nodes.host import HostModel
-from .minimise import minimise
-from .person import Personalised, Settings, reference_latents, reference_loss
+from .person import Personalised, Settings, reference_latents, reference_loss, watched
 from .prior import Prior
 
 PRIOR_WEIGHT = 1.0  # lambda of the DreamBooth paper
@@ -41,7 +41,8 @@ def dreambooth(model, clip, vae, image: torch.Tensor, settings: Settings, prior:
                 return person(step, None)
             return person(step, None) + PRIOR_WEIGHT * anybody(step, None)
 
-        losses = minimise(list(weights.leaves.values()), loss, settings)
+        after = watched(settings.steps)
+        losses = minimise(list(weights.leaves.values()), loss, settings.steps, settings.learning_rate, after)
         learned = weights.learned()
     model, clip = model.clone(), clip.clone()
     patches = {key: ("set", (weight,)) for key, weight in learned.items()}

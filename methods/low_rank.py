@@ -8,8 +8,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import comfy.model_management as mm
-import comfy.utils
 import torch
 from safetensors.torch import save_file
 
@@ -21,7 +19,7 @@ from ..lidb.value import Facts, LiDB
 from ..nodes.apply_lidb import apply_lidb
 from ..nodes.finetune import run_finetune, starting_basis
 from ..nodes.host import HostModel
-from .person import Personalised, Settings, reference_latents, reference_loss
+from .person import Personalised, Settings, reference_latents, reference_loss, watched
 
 RANK = 4
 
@@ -65,15 +63,10 @@ def lora(model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = 
     facts = Facts(trigger=settings.trigger, base=host.base)
     nobody = LiDB.zeros(host.table, starting_basis(host.table), facts=facts)
     relaxation = FinetuneSettings(settings.steps, rank, settings.learning_rate, "full", settings.seed)
-    x0, bar = reference_latents(host, image, settings), comfy.utils.ProgressBar(settings.steps)
-
-    def on_step(step: int, _) -> None:
-        bar.update_absolute(step, settings.steps)
-        mm.throw_exception_if_processing_interrupted()
-
+    x0 = reference_latents(host, image, settings)
     with host.training((settings.batch, *x0.shape[1:])), Residuals(host.modules) as residuals:
         loss = reference_loss(host, residuals, x0, settings.prompt, settings, settings.seed)
-        person, losses = finetune(nobody, loss, relaxation, host.device, on_step)
+        person, losses = finetune(nobody, loss, relaxation, host.device, watched(settings.steps))
     person = replace(person, A_full=_rounded(person.A_full), B_full=_rounded(person.B_full))
 
     def write(path: Path) -> None:

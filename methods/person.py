@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import comfy.model_management as mm
+import comfy.utils
 import torch
 
 from ..lidb.residual import Residuals
-from ..nodes.finetune import DEFAULT_TRIGGER, fit_to_model
+from ..nodes.finetune import DEFAULT_TRIGGER, check_trigger, fit_to_model
 from ..nodes.host import HostModel
 from ..nodes.pictures import RESOLUTION
 from ..nodes.reference_loss import ReferenceLoss
@@ -39,11 +41,7 @@ class Settings:
                 f"Training needs steps >= 1, batch >= 1, a learning rate > 0 and a resolution >= 0, but got steps={self.steps}, "
                 f"batch={self.batch}, learning_rate={self.learning_rate}, resolution={self.resolution}."
             )
-        if self.trigger not in self.prompt:
-            raise ValueError(
-                f"The prompt {self.prompt!r} does not contain the trigger phrase {self.trigger!r}, so the person would be "
-                f'learned under other words. Write the phrase into the prompt, e.g. "a photo of a {self.trigger}".'
-            )
+        check_trigger(self.trigger, self.prompt)
 
     @property
     def identifier(self) -> str:
@@ -98,3 +96,14 @@ def reference_loss(
     The text encoder runs and learns at every step, as is usual for all methods but ours.
     """
     return ReferenceLoss(host, residuals, x0, prompt, settings.batch, settings.steps, seed, text_every=1)
+
+
+def watched(steps: int) -> Callable[..., None]:
+    """``after(step, ...)`` for a training loop: the host's progress bar, and its interruption."""
+    bar = comfy.utils.ProgressBar(steps)
+
+    def after(step: int, *_) -> None:
+        bar.update_absolute(step, steps)
+        mm.throw_exception_if_processing_interrupted()
+
+    return after

@@ -10,10 +10,10 @@ import time
 import torch
 from safetensors.torch import save_file
 
+from ..lidb.descent import minimise
 from ..lidb.residual import Residuals
 from ..nodes.host import HostModel
-from .minimise import minimise
-from .person import Personalised, Settings, reference_latents, reference_loss
+from .person import Personalised, Settings, reference_latents, reference_loss, watched
 
 VECTORS = 4
 
@@ -44,7 +44,8 @@ def textual_inversion(
         module, weight = host.weights()[f"{name}.transformer.text_model.embeddings.token_embedding.weight"]
         learned.data.copy_(getattr(module, weight)[token].expand(vectors, -1))
         loss = reference_loss(host, Residuals({}), x0, settings.prompt, settings, settings.seed)
-        losses = minimise([learned], lambda step: loss(step, None), settings)
+        after = watched(settings.steps)
+        losses = minimise([learned], lambda step: loss(step, None), settings.steps, settings.learning_rate, after)
         half = learned.detach().half()
     seconds = time.time() - started
     return Personalised(

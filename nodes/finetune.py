@@ -74,6 +74,15 @@ def mask_weight(mask: torch.Tensor, image: torch.Tensor, latent: torch.Size) -> 
     return weight / mean
 
 
+def check_trigger(trigger: str, prompt: str) -> None:
+    """ValueError if the prompt does not contain the trigger phrase."""
+    if trigger not in prompt:
+        raise ValueError(
+            f"The prompt {prompt!r} does not contain the trigger phrase {trigger!r}, so the person would be learned under "
+            f'other words. Write the phrase into the prompt, e.g. "a photo of a {trigger}".'
+        )
+
+
 def run_finetune(
     model,
     clip,
@@ -103,11 +112,7 @@ def run_finetune(
         start = LiDB.zeros(host.table, starting_basis(host.table), facts=Facts(trigger=DEFAULT_TRIGGER, base=host.base))
         start = start.with_facts(thumbnail=jpeg_thumbnail(fitted[0]))
     check_base(start, model, clip)
-    if start.facts.trigger not in prompt:
-        raise ValueError(
-            f"The prompt {prompt!r} does not contain the trigger phrase {start.facts.trigger!r}, so the person would be "
-            f'learned under other words. Write the phrase into the prompt, e.g. "a photo of a {start.facts.trigger}".'
-        )
+    check_trigger(start.facts.trigger, prompt)
     x0 = host.encode_image(fitted)
     with torch.inference_mode(False):
         weight = None if mask is None else mask_weight(mask.clone(), image, x0.shape)

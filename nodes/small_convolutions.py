@@ -11,7 +11,9 @@ HEAVY = 1 << 22  # numbers in a kernel from which its memory traffic matters
 HEAVY_NARROW = 1 << 20  # the same in bfloat16
 FEW_PIXELS = 4  # of one picture
 FEW_POSITIONS = 64  # of the batch
-NATIVE = 20480  # up to so many inputs of one picture torch does not ask oneDNN (aten ConvParams::use_mkldnn), and is quick
+NATIVE = (
+    20480  # up to so many inputs of one picture torch does not ask oneDNN (aten ConvParams::use_mkldnn), and is quick
+)
 
 
 def convolve(*args, **named) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
     python -m hyperdreambooth.bench.tables              as much as bench/results/tables lacks; stop and go on at will
     python -m hyperdreambooth.bench.tables --quick      a small slice, measured anew, in output/tables_quick
+    python -m hyperdreambooth.bench.tables --tuning     which rate suits which method, on validation people; docs/tuning.md
 
 Needs skia-python, accelerate, tensorboard and matplotlib (``pip install -e '.[dev]'``). ``--report`` measures nothing.
 """
@@ -23,6 +24,8 @@ from .arms import GROUPS, QUICK, Arm, all_arms
 from .costs import MEASURED, has_cost, measure_costs
 from .hypernets import HYPERNETS, train_hypernet
 from .records import Records
+from .tuning import PEOPLE, TUNING, write_tuning
+from .world import TEST, VALIDATION
 
 WEIGHTS = REPOSITORY / "faceworld" / "weights"
 COMMON = REPOSITORY / "output" / "tables"  # what the quick run shares with the whole one
@@ -32,6 +35,7 @@ QUICK_PEOPLE = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people, {len(QUICK)} rows")
+    parser.add_argument("--tuning", action="store_true", help=f"{PEOPLE} validation people, {len(TUNING)} rows")
     parser.add_argument("--report", action="store_true", help="only put together what has been measured")
     parser.add_argument("--workers", type=int, help="processes (default: one per CPU core; one on a GPU)")
     parser.add_argument("--groups", type=int, nargs="+", help=f"only these of the {len(GROUPS)} groups of rows, from 0")
@@ -39,8 +43,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="stop beginning new people then")
     parser.add_argument("--share", help=argparse.SUPPRESS)  # i/n: this worker's people
     args = parser.parse_args()
-    out = REPOSITORY / "output" / ("tables_quick" if args.quick else "tables")
-    records = Records(out / "records", _results(args.quick, out), weights())
+    kind = "tables_quick" if args.quick else "tables_tuning" if args.tuning else "tables"
+    out = REPOSITORY / "output" / kind
+    records = Records(out / "records", _results(args, out), weights())
     if args.share:
         work(args, out, records)
         return
@@ -48,8 +53,13 @@ def main() -> None:
         if args.quick:  # a slice that was measured before would prove nothing
             shutil.rmtree(out, ignore_errors=True)
         _run_workers(args, records)
-        if not args.quick:
+        if not (args.quick or args.tuning):
             _costs(out, records)
+    if args.tuning:
+        for arm in TUNING:
+            records.commit(arm)
+        write_tuning(records, REPOSITORY / "docs" / "tuning.md")
+        return
     for arm in all_arms().values():
         records.commit(arm)
     from .report import write_report
@@ -65,10 +75,13 @@ def weights() -> dict:
     return {f"{kind}_sha256": digest(path)[:16] for kind, path in files.items()} | {"scores": SCORES_VERSION}
 
 
-def plan(quick: bool, groups: list[int] | None, most: int | None) -> list[tuple[list[Arm], int]]:
+def plan(args: argparse.Namespace) -> list[tuple[list[Arm], int]]:
     """(arms, people) in the order of measuring."""
-    chosen = [(QUICK, QUICK_PEOPLE)] if quick else [GROUPS[i] for i in groups or range(len(GROUPS))]
-    return [(arms, min(people, most or people)) for arms, people in chosen]
+    if args.quick or args.tuning:
+        chosen = [(QUICK, QUICK_PEOPLE) if args.quick else (TUNING, PEOPLE)]
+    else:
+        chosen = [GROUPS[i] for i in args.groups or range(len(GROUPS))]
+    return [(arms, min(people, args.people or people)) for arms, people in chosen]
 
 
 def work(args: argparse.Namespace, out: Path, records: Records) -> None:
@@ -77,34 +90,35 @@ def work(args: argparse.Namespace, out: Path, records: Records) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     begun, bench = time.time(), None
-    for arms, people in plan(args.quick, args.groups, args.people):
+    for arms, people in plan(args):
         for number in range(share, people, shares):
             for arm in arms:
                 if records.load(arm, number) is not None:
                     continue
                 if args.minutes and time.time() - begun > 60 * args.minutes:
                     return
-                bench = bench or open_bench(out / f"host{share}")
+                bench = bench or open_bench(out / f"host{share}", VALIDATION if args.tuning else TEST)
                 scores, pictures = bench.score(arm, number)
                 records.store(arm, number, scores, pictures)
                 shown = "  ".join(f"{name} {scores[name]:.3f}" for name in ("identity", "prompt") if name in scores)
                 print(f"{number:03d} {arm.name:24s} {shown}", flush=True)
 
 
-def open_bench(base: Path):
-    """A booted host with the rulers; ``base`` is its own folder."""
+def open_bench(base: Path, split: int = TEST):
+    """A booted host with the rulers; ``base`` is its own folder, ``split`` whose people are measured."""
     from ...cli.headless import HeadlessHost
     from .drawing import Bench
     from .parameters import parameter_reader
     from .rulers import Rulers
 
-    return Bench(HeadlessHost(base), COMMON / "hypernets", Rulers(parameter_reader(COMMON)))
+    rulers = Rulers(parameter_reader(COMMON), split=split)
+    return Bench(HeadlessHost(base), COMMON / "hypernets", rulers, split=split)
 
 
 def _run_workers(args: argparse.Namespace, records: Records) -> None:
     from .parameters import parameter_reader
 
-    groups = plan(args.quick, args.groups, args.people)
+    groups = plan(args)
     missing = {
         a.hypernet for arms, people in groups for a in arms if any(records.load(a, i) is None for i in range(people))
     }
@@ -129,8 +143,9 @@ def _costs(out: Path, records: Records) -> None:
         measure_costs(open_bench(out / "host0"), records, missing)
 
 
-def _results(quick: bool, out: Path) -> Path:
-    return out / "results" if quick else REPOSITORY / "bench" / "results" / "tables"
+def _results(args: argparse.Namespace, out: Path) -> Path:
+    kept = REPOSITORY / "bench" / "results"
+    return out / "results" if args.quick else kept / "tuning" if args.tuning else kept / "tables"
 
 
 if __name__ == "__main__":

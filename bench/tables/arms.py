@@ -1,7 +1,7 @@
 """Who is compared: every row of the tables, as settings.
 
-Learning rates are those that ``bench/tune_methods.py`` and ``bench/learning_rates.py`` found best on validation people
-(``docs/ablations.md``); none was chosen on the people of these tables.
+Learning rates are those that ``tuning.py`` found best on validation people (``docs/ablations.md``); none was chosen on the
+people of these tables.
 """
 
 from dataclasses import asdict, dataclass

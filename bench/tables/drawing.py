@@ -12,7 +12,7 @@ from ...cli.study import EDITS, PHOTO
 from .arms import Arm
 from .hypernets import hypernet_file
 from .rulers import Rulers
-from .world import Subject
+from .world import TEST, Subject
 
 ANYBODY = "a photo of a face"
 PHOTOS, CLASS = 3, 2
@@ -28,10 +28,11 @@ class Bench:
     Args:
         hypernets: folder that ``hypernets.py`` trained them into.
         crowd: how many people the mean prediction is over.
+        split: whose people they are.
     """
 
-    def __init__(self, host: HeadlessHost, hypernets: Path, rulers: Rulers, crowd: int = 100):
-        self.nodes, self.hypernets, self.rulers, self.crowd = host.nodes, hypernets, rulers, crowd
+    def __init__(self, host: HeadlessHost, hypernets: Path, rulers: Rulers, crowd: int = 100, split: int = TEST):
+        self.nodes, self.hypernets, self.rulers, self.crowd, self.split = host.nodes, hypernets, rulers, crowd, split
         with torch.inference_mode():
             self.model, self.clip, self.vae = self.nodes.CheckpointLoaderSimple().load_checkpoint(
                 "faceworld.safetensors"
@@ -40,7 +41,7 @@ class Bench:
     @torch.inference_mode()
     def score(self, arm: Arm, number: int) -> tuple[dict[str, float], torch.Tensor]:
         """All scores of one person under one arm, and the pictures (10, 3, H, W): photos, edits, anybody."""
-        subject = Subject(number)
+        subject = Subject(number, self.split)
         who, others, rulers = subject.person(arm.reference), subject.others(arm.reference), self.rulers
         gallery_number = None if arm.reference == "cartoon" else number  # no cartoon is in the gallery
         if arm.method == "unseen photo":
@@ -69,7 +70,7 @@ class Bench:
         if arm.method in ("wrong", "mean", "predicted"):
             started = time.time()
             if arm.method == "wrong":
-                person = self.predict(arm, Subject((subject.number - 1) % self.crowd))
+                person = self.predict(arm, Subject((subject.number - 1) % self.crowd, self.split))
             else:
                 person = self.mean if arm.method == "mean" else self.predict(arm, subject)
             from ...nodes.apply_lidb import apply_lidb
@@ -126,10 +127,10 @@ class Bench:
 
     @cached_property
     def mean(self):
-        """The average of all test people's predictions."""
+        """The average of everybody's predictions."""
         from ...lidb.value import LiDB
 
-        everybody = [self.predict(Arm("", "", "predicted"), Subject(i)) for i in range(self.crowd)]
+        everybody = [self.predict(Arm("", "", "predicted"), Subject(i, self.split)) for i in range(self.crowd)]
         vector = torch.stack([person.vector() for person in everybody]).mean(0)
         return LiDB.from_vector(everybody[0].table, everybody[0].basis, vector, everybody[0].facts)
 

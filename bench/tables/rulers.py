@@ -26,10 +26,10 @@ class Rulers:
 
     Args:
         reader: the network of ``parameters.py``.
-        gallery: how many test people, and a look-alike of each, are told apart.
+        gallery: how many people of the split, and a look-alike of each, are told apart.
     """
 
-    def __init__(self, reader: ParameterReader, gallery: int = 100):
+    def __init__(self, reader: ParameterReader, gallery: int = 100, split: int = TEST):
         self.reader = reader
         self.identity, self.attributes = IdentityMetric(), AttributeMetric()
         self.oval = oval()
@@ -37,8 +37,8 @@ class Rulers:
         pictures = to_tensor(np.concatenate([photos(METRICS, i, 1) for i in range(CROWD)]))
         features = self.look(pictures)
         self.level = features.mean((0, 2, 3), keepdim=True), features.std((0, 2, 3), keepdim=True)
-        people = [photos(TEST, i, GALLERY + 1)[GALLERY] for i in range(gallery)]
-        twins = [photos(TEST, i, 1, lookalike=True)[0] for i in range(gallery)]
+        people = [photos(split, i, GALLERY + 1)[GALLERY] for i in range(gallery)]
+        twins = [photos(split, i, 1, lookalike=True)[0] for i in range(gallery)]
         self.gallery = self.identity.embed(to_tensor(np.stack(people + twins)))
 
     @torch.no_grad()

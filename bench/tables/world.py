@@ -1,6 +1,7 @@
 """The people of the tables, drawn on the spot: what is handed in, what is compared, and who they truly are.
 
-Seeds are those of the test split; nothing was trained on these people. Needs skia-python.
+Seeds are those of the test split, or of the validation split where settings are chosen; nothing was trained on these people.
+Needs skia-python.
 """
 
 from dataclasses import dataclass, replace
@@ -36,20 +37,21 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Subject:
-    """One test person, by number."""
+    """One person of a split, by number."""
 
     number: int
+    split: int = TEST
 
     @cached_property
     def _photos(self) -> np.ndarray:
-        return photos(TEST, self.number, 10)
+        return photos(self.split, self.number, 10)
 
     def references(self, kind: str = "photo", count: int = 1) -> torch.Tensor:
         """What is handed in (count, H, W, 3) in 0..1: ordinary photos, or one odd picture."""
         if kind == "photo":
             drawn = self._photos[list(HANDED_IN[:count])]
         else:
-            drawn = odd_picture(self.number, kind)[None]
+            drawn = odd_picture(self.number, kind, self.split)[None]
         return to_tensor(drawn).movedim(1, -1)
 
     def others(self, kind: str = "photo") -> torch.Tensor:
@@ -63,12 +65,12 @@ class Subject:
         return to_tensor((self._cartoon(UNSEEN) if kind == "cartoon" else self._photos[UNSEEN])[None])
 
     def _cartoon(self, photo: int) -> np.ndarray:
-        rng = np.random.default_rng([TEST, self.number, 700 + photo])
+        rng = np.random.default_rng([self.split, self.number, 700 + photo])
         return render(self.person("cartoon"), sample_photo(rng), Scene())
 
     def person(self, kind: str = "photo") -> Identity:
         """Who they are."""
-        person = identity(TEST, self.number)
+        person = identity(self.split, self.number)
         return cartoon(person) if kind == "cartoon" else person
 
 
@@ -86,7 +88,7 @@ def cartoon(person: Identity) -> Identity:
     )  # fmt: skip
 
 
-def odd_picture(number: int, kind: str) -> np.ndarray:
+def odd_picture(number: int, kind: str, split: int = TEST) -> np.ndarray:
     """A picture (H, W, 3) uint8 unlike those that anything was trained on.
 
     ``pose``: turned and tilted two to three times as far as ever; ``light``: one side in the dark; ``occlusion``: sunglasses
@@ -95,7 +97,7 @@ def odd_picture(number: int, kind: str) -> np.ndarray:
     Raises:
         ValueError: no such kind.
     """
-    person, photo, scene = identity(TEST, number), sample_photo(np.random.default_rng([TEST, number, 600])), Scene()
+    person, photo, scene = identity(split, number), sample_photo(np.random.default_rng([split, number, 600])), Scene()
     side = 1 if number % 2 else -1
     if kind == "pose":
         return render(person, replace(photo, yaw=0.5 * side, pitch=0.15, roll=0.2 * side), scene)

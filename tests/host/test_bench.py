@@ -43,7 +43,12 @@ def test_the_apply_bench_gives_everybody_the_same_steps(host):
     from hyperdreambooth.bench.finetune_setting import FinetuneSetting
 
     plain, own, stock, again = measure(FinetuneSetting(host, "faceworld.safetensors", 128, 1, 2))
-    assert plain["step_over_plain"] == 1 and again["step_over_plain"] > 0 and own["switch_over_stock"] > 0 and stock["switch_over_stock"] == 1
+    assert (
+        plain["step_over_plain"] == 1
+        and again["step_over_plain"] > 0
+        and own["switch_over_stock"] > 0
+        and stock["switch_over_stock"] == 1
+    )
 
 
 def test_the_prediction_bench_times_its_parts(host):

@@ -296,14 +296,3 @@ def test_the_command_says_what_is_missing(host, faces, tmp_path):
     with pytest.raises(ValueError, match="There is no picture at .*none.png"):
         command.finetune(parser.parse_args(choice), host)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_tuning_bench_scores_everybody_in_every_row(host):
-    from hyperdreambooth.bench.tune_methods import Tuning
-
-    tuning = Tuning(host, choose_people(None, 1)[0], SimpleNamespace(method="lora", rank=1, vectors=1))
-    tuning.prompts, tuning.named = tuning.prompts[:2], tuning.named[:1]
-    plain, row = tuning.plain(), tuning.row(2, 0.02)
-    assert plain["people"] == row["people"] == 1 and plain.keys() <= row.keys()
-    assert row["identity"] != plain["identity"] and 0 < row["prompt"] < 1
-    assert (row["steps"], row["learning_rate"], tuning.name) == (2, 0.02, "lora, rank 1")

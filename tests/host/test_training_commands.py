@@ -227,7 +227,9 @@ def test_a_report_shows_curves_controls_and_a_sheet_of_people_held_out(twenty, t
     train_here(twenty, tmp_path, *few, "--report-every", "2")
     found, net = events(tmp_path), load_hypernet(tmp_path / "hypernet.safetensors")[1]
     tags = found.Tags()
-    controls = [f"controls {kind}/{row}" for kind in ("photo", "edit") for row in ("predicted", "mean", "wrong", "plain")]
+    controls = [
+        f"controls {kind}/{row}" for kind in ("photo", "edit") for row in ("predicted", "mean", "wrong", "plain")
+    ]
     levels = [f"loss/denoising {level}" for level in ("0.50-0.75", "0.75-0.90", "0.90-1.00")]
     groups = [f"{kind}/{group}" for kind in ("weights", "cosine") for group in ("mid attn1", "text")]
     assert set(controls + levels + groups + ["loss/loss", "loss/weights", "loss/cosine"]) <= set(tags["scalars"])

@@ -9,7 +9,15 @@ from hyperdreambooth.cli import main
 from hyperdreambooth.cli.finetune import METHODS, ONLY, add_arguments, check
 from hyperdreambooth.methods.defaults import DEFAULTS
 
-VALUES = {"hypernet": "a", "rank": "2", "space": "basis", "prior": "4", "class_prompt": "a face", "vectors": "2", "word": "face"}
+VALUES = {
+    "hypernet": "a",
+    "rank": "2",
+    "space": "basis",
+    "prior": "4",
+    "class_prompt": "a face",
+    "vectors": "2",
+    "word": "face",
+}
 
 
 def parsed(*arguments):

@@ -12,10 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hyperdreambooth.lidb import basis as basis_module
-from hyperdreambooth.lidb import finetune as finetune_module
+from hyperdreambooth.lidb import descent as descent_module
 from hyperdreambooth.lidb.basis import MAX_NUMBERS, Basis
+from hyperdreambooth.lidb.descent import CHECK_EVERY
 from hyperdreambooth.lidb.file import load_lidb, save_lidb
-from hyperdreambooth.lidb.finetune import CHECK_EVERY, SPACES, FinetuneSettings, RelaxedRanks, finetune
+from hyperdreambooth.lidb.finetune import SPACES, FinetuneSettings, RelaxedRanks, finetune
 from hyperdreambooth.lidb.lora import to_lora
 from hyperdreambooth.lidb.residual import Residuals
 from hyperdreambooth.lidb.targets import Target, TargetTable, select_targets
@@ -195,8 +196,8 @@ def test_the_loss_scale_changes_nothing_in_full_precision_and_saves_half_precisi
     # as through a half-precision model: each number's share of the gradient, about 1e-8, is zero in float16
     half = lambda step, f: sum((A.half() @ B.half()).float().sum() for A, B in f.values()) * 1e-8  # noqa: E731
     results = {}
-    for scale in (finetune_module.LOSS_SCALE, 1):
-        monkeypatch.setattr(finetune_module, "LOSS_SCALE", scale)
+    for scale in (descent_module.LOSS_SCALE, 1):
+        monkeypatch.setattr(descent_module, "LOSS_SCALE", scale)
         for loss in (full, half):
             results[scale, loss], _ = finetune(LiDB.zeros(TABLE, BASIS), loss, FinetuneSettings(steps=12))
     scaled, plain = results[1024, full], results[1, full]

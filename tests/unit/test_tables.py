@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from hyperdreambooth.bench.tables import arms as A
+from hyperdreambooth.bench.tables import tuning as T
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.records import Records
 from hyperdreambooth.bench.tables.report import COLUMNS, Report
@@ -144,3 +145,34 @@ def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
     table = Report(records, tmp_path).table([A.FULL, A.RIVALS[0], A.RIVALS[1]])
     assert "50 people." in table and A.RIVALS[0].label in table and A.RIVALS[1].label not in table
     assert Report(records, tmp_path).table(A.HARDER) == "*Not measured yet.*\n"
+
+
+def test_a_setting_is_chosen_by_likeness_among_those_that_obey():
+    scores = {"lora_1_40_0.01": (0.7, 0.85), "lora_1_40_0.03": (0.8, 0.83), "lora_1_40_0.06": (0.9, 0.6)}
+    rows = {"plain": {0: {"prompt": 0.86}, 1: {"prompt": 0.87}}}
+    for name, (likeness, prompt) in scores.items():
+        rows[name] = {i: {"identity": likeness, "of_edits": likeness / 2, "prompt": prompt} for i in range(2)}
+    assert T.chosen(rows, "lora_1", [0, 1]) == "lora_1_40_0.03"
+    for name in scores:
+        rows[name] = {i: people | {"prompt": 0.5} for i, people in rows[name].items()}
+    assert T.chosen(rows, "lora_1", [0, 1]) is None
+
+
+def test_the_chosen_settings_are_tried_and_no_method_twice():
+    names = [arm.name for arm in T.TUNING]
+    assert len(set(names)) == len(names) and set(T.GRIDS) <= set(A.all_arms())
+    for name, grid in T.GRIDS.items():
+        arm = A.all_arms()[name]
+        assert (arm.steps, arm.rate) in grid, f"{name} uses a setting that its own grid does not try"
+
+
+def test_the_tuning_page_shows_whole_methods_in_bold_where_chosen(tmp_path):
+    records, strip = Records(tmp_path / "records", tmp_path / "results", {}), torch.zeros(1, 3, 8, 8)
+    for arm in [T.PLAIN, *T.settings_of("lora_1"), *T.settings_of("lora_4")[:1]]:
+        for number in range(3):
+            likeness = 0.1 if arm is T.PLAIN else 0.5 + arm.rate
+            records.store(arm, number, {"identity": likeness, "of_edits": likeness, "prompt": 0.85}, strip)
+    T.write_tuning(records, tmp_path / "tuning.md")
+    page = (tmp_path / "tuning.md").read_text()
+    assert "| plain model |  |  | 0.100" in page and "**LoRA-DreamBooth, rank 1** | 40 | 0.06 | 0.560" in page
+    assert page.count("rank 1") == 3 and "rank 4" not in page
