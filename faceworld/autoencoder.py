@@ -1,9 +1,9 @@
 """The miniature autoencoder: f8, eight latent channels, in the TAESD layout that the host's stock loader can size.
 
-The layout asks for 64 channels everywhere, also at full resolution, which a CPU cannot train. ``SlimTAESD`` is the same
-network with fewer channels near the picture and with some residual blocks left out; ``to_taesd`` embeds it exactly in
-the full layout: absent channels are zero, an absent block is zero too, and a zero block is ``relu(x)``, which its
-neighbours have applied already.
+The layout asks for a residual block at full resolution, which a CPU can hardly train. ``SlimTAESD`` is the same network
+with some blocks left out; ``to_taesd`` embeds it exactly in the full layout: an absent block is zero, and a zero block is
+``relu(x)``, which its neighbours have applied already. ``wake`` lets channels that an earlier, narrower network left at
+zero begin to learn.
 """
 
 import torch
@@ -36,32 +36,21 @@ class Down(nn.Module):
 
 
 class SlimTAESD(nn.Module):
-    """Pictures in 0..1 <-> latents; ``widths`` are the channels at 128, 64, 32 and 16 pixels."""
+    """Pictures in 0..1 <-> latents; ``encoder_blocks`` and ``decoder_blocks`` at 128, 64, 32 and 16 pixels."""
 
-    def __init__(
-        self,
-        widths: tuple[int, int, int, int] = (24, 48, 64, 64),
-        encoder_blocks=(0, 1, 2, 3),
-        decoder_blocks=(0, 2, 3, 3),
-    ):
+    def __init__(self, encoder_blocks=(0, 1, 3, 3), decoder_blocks=(0, 3, 3, 3)):
         super().__init__()
-        self.widths, self.encoder_blocks, self.decoder_blocks = widths, encoder_blocks, decoder_blocks
         encoder, decoder = {}, {}
-        w128, w64, w32, w16 = widths
-        encoder[0] = nn.Conv2d(3, w128, 3, padding=1)
-        for start, count, width in zip((1, 3, 7, 11), encoder_blocks, widths, strict=True):
-            encoder |= {start + k: Block(width) for k in range(count)}
-        encoder |= {2: Down(w128, w64), 6: Down(w64, w32), 10: Down(w32, w16)}
-        encoder[14] = nn.Conv2d(w16, LATENT_CHANNELS, 3, padding=1)
-        decoder[1] = nn.Conv2d(LATENT_CHANNELS, w16, 3, padding=1)
-        for start, count, width in zip((18, 13, 8, 3), decoder_blocks, widths, strict=True):
-            decoder |= {start + k: Block(width) for k in range(count)}
-        decoder |= {7: nn.Conv2d(w16, w32, 3, padding=1, bias=False)}
-        decoder |= {
-            12: nn.Conv2d(w32, w64, 3, padding=1, bias=False),
-            17: nn.Conv2d(w64, w128, 3, padding=1, bias=False),
-        }
-        decoder[19] = nn.Conv2d(w128, 3, 3, padding=1)
+        encoder[0] = nn.Conv2d(3, WIDE, 3, padding=1)
+        for start, count in zip((1, 3, 7, 11), encoder_blocks, strict=True):
+            encoder |= {start + k: Block(WIDE) for k in range(count)}
+        encoder |= {index: Down(WIDE, WIDE) for index in (2, 6, 10)}
+        encoder[14] = nn.Conv2d(WIDE, LATENT_CHANNELS, 3, padding=1)
+        decoder[1] = nn.Conv2d(LATENT_CHANNELS, WIDE, 3, padding=1)
+        for start, count in zip((18, 13, 8, 3), decoder_blocks, strict=True):
+            decoder |= {start + k: Block(WIDE) for k in range(count)}
+        decoder |= {index: nn.Conv2d(WIDE, WIDE, 3, padding=1, bias=False) for index in (7, 12, 17)}
+        decoder[19] = nn.Conv2d(WIDE, 3, 3, padding=1)
         self.encoder = nn.ModuleDict({str(k): encoder[k] for k in sorted(encoder)})
         self.decoder = nn.ModuleDict({str(k): decoder[k] for k in sorted(decoder)})
 
@@ -96,37 +85,32 @@ class SlimTAESD(nn.Module):
             "taesd_encoder": (1, 3, 4, 5, 7, 8, 9, 11, 12, 13),
             "taesd_decoder": (3, 4, 5, 8, 9, 10, 13, 14, 15, 18),
         }
-        for name, modules in (("taesd_encoder", self.encoder), ("taesd_decoder", self.decoder)):
+        for name in blocks:
             for index in blocks[name]:
                 for k in (0, 2, 4):
                     state[f"{name}.{index}.conv.{k}.weight"] = torch.zeros(WIDE, WIDE, 3, 3)
                     state[f"{name}.{index}.conv.{k}.bias"] = torch.zeros(WIDE)
-            for key, module in modules.items():
-                if isinstance(module, Block):
-                    for k in (0, 2, 4):
-                        _embed(state, f"{name}.{key}.conv.{k}", module.conv[k], WIDE, WIDE)
-                else:
-                    conv = module.conv if isinstance(module, Down) else module
-                    outer = (name, key) in {("taesd_encoder", "14"), ("taesd_decoder", "19")}
-                    inner = (name, key) in {("taesd_encoder", "0"), ("taesd_decoder", "1")}
-                    n_out, n_in = conv.weight.shape[:2]
-                    _embed(state, f"{name}.{key}", conv, n_out if outer else WIDE, n_in if inner else WIDE)
-        return state
+        return state | {_in_taesd(key): tensor.detach().clone() for key, tensor in self.state_dict().items()}
 
 
 def from_taesd(taesd: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Inverse of ``SlimTAESD.to_taesd``, for the default widths: the state dict, in single precision."""
-    state = SlimTAESD().state_dict()
-    for key, tensor in state.items():
-        whole = taesd["taesd_" + key.replace(".conv.weight", ".weight")]  # a Down is a bare convolution there
-        tensor.copy_(whole[tuple(map(slice, tensor.shape))])
-    return state
+    """Inverse of ``SlimTAESD.to_taesd``, for the default blocks: the state dict, in single precision."""
+    return {key: taesd[_in_taesd(key)].float() for key in SlimTAESD().state_dict()}
 
 
-def _embed(state: dict, key: str, conv: nn.Conv2d, n_out: int, n_in: int) -> None:
-    weight = torch.zeros(n_out, n_in, 3, 3)
-    weight[: conv.weight.shape[0], : conv.weight.shape[1]] = conv.weight.detach()
-    state[f"{key}.weight"] = weight
-    if conv.bias is not None:
-        state[f"{key}.bias"] = torch.zeros(n_out)
-        state[f"{key}.bias"][: len(conv.bias)] = conv.bias.detach()
+def _in_taesd(key: str) -> str:
+    return "taesd_" + key.replace(".conv.weight", ".weight")  # a Down is a bare convolution there
+
+
+@torch.no_grad()
+def wake(model: SlimTAESD, stream: torch.Generator) -> None:
+    """Give absent (zero) channels random weights to start from, in place; nobody reads them yet, so nothing changes.
+
+    What a block adds to the picture's own channels stays as it is: an absent block remains the identity until it learns.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.endswith("conv.4"):
+            absent = module.weight.flatten(1).abs().amax(1) == 0
+            bound = module.weight[0].numel() ** -0.5
+            fresh = torch.empty_like(module.weight).uniform_(-bound, bound, generator=stream)
+            module.weight[absent] = fresh[absent]

@@ -2,11 +2,12 @@
 
     hyperdreambooth faceworld autoencoder --data DIR --out autoencoder.safetensors --minutes 30
 
-DIR comes from ``faceworld render base`` (``x.npy``) and, with ``--pull``, ``latents.npy`` (N, 8, 16, 16): latents of an earlier
-autoencoder to stay near to, so that a base model trained on those stays valid.
+DIR comes from ``faceworld render base`` (``x.npy``). ``--init`` continues from such a file or from a checkpoint; with
+``--pull`` the latents stay near those of the file it began from, so that a base model trained on them learns on from there.
 """
 
 import argparse
+import copy
 import time
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..hypernet.muon import Muon
-from .autoencoder import SlimTAESD
+from .autoencoder import SlimTAESD, wake
+from .export import from_checkpoint
 
 HELD_OUT = 256
 
@@ -61,22 +63,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--crop", type=int, default=64, help="side of the training crops; end with whole pictures (128)"
     )
-    parser.add_argument("--pull", type=float, default=0.0, help="weight of staying near DIR/latents.npy")
-    parser.add_argument("--init", type=Path, help="continue from this file")
+    parser.add_argument("--init", type=Path, help="continue from this file, or from this checkpoint's autoencoder")
+    parser.add_argument("--pull", type=float, default=0.0, help="weight of staying near the latents of --init")
     parser.add_argument("--face", type=float, default=0.0, help="extra weight of the inner face in the loss")
     parser.add_argument(
         "--decoder-only", action="store_true", help="keep the latents (and the base model trained on them) as they are"
     )
+    parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16, faster on processors that can")
     args = parser.parse_args(argv)
+    if args.pull and not args.init:
+        parser.error("--pull needs --init: the latents to stay near are those of that file.")
     pictures = np.load(args.data / "x.npy", mmap_mode="r")
-    latents = np.load(args.data / "latents.npy", mmap_mode="r") if args.pull else None
     count = len(pictures) - HELD_OUT
     rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
     with torch.random.fork_rng():
         torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
         model = SlimTAESD()
     if args.init:
-        model.load_state_dict(load_file(args.init))
+        state = load_file(args.init)
+        model.load_state_dict(from_checkpoint(state)[1] if any(k.startswith("first_stage") for k in state) else state)
+    first = copy.deepcopy(model).requires_grad_(False)
+    wake(model, stream)
+    model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
     edge = ("encoder.0.", "encoder.14.", "decoder.1.", "decoder.19.")
     model.encoder.requires_grad_(not args.decoder_only)
     optimizer = Muon({k: p for k, p in model.named_parameters() if p.requires_grad}, args.lr, adam_names=edge)
@@ -89,21 +97,14 @@ def main(argv: list[str] | None = None) -> None:
         top, left = (int(np.clip(round(rng.normal(m, 2.2)), 0, last)) * 8 for m in (3.5, 4.0))
         crop = np.ascontiguousarray(pictures[index, top : top + args.crop, left : left + args.crop])
         x = torch.from_numpy(crop).permute(0, 3, 1, 2).float() / 255
-        z = model.encode(x)
-        spread = z.detach().pow(2).mean().sqrt()
-        noise = torch.randn(z.shape, generator=stream) * spread * 0.08 * torch.rand(len(z), 1, 1, 1, generator=stream)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            z = model.encode(x)
+            near = first.encode(x) if args.pull else torch.zeros(())
+            spread = z.detach().pow(2).mean().sqrt() * 0.08
+            noise = torch.randn(z.shape, generator=stream) * spread * torch.rand(len(z), 1, 1, 1, generator=stream)
+            y = model.decode(z + noise)
         here = weight[..., top : top + args.crop, left : left + args.crop]
-        loss = picture_loss(model.decode(z + noise), x, here)
-        if latents is not None:
-            near = torch.from_numpy(
-                latents[index, :, top // 8 : (top + args.crop) // 8, left // 8 : (left + args.crop) // 8].astype(
-                    np.float32
-                )
-            )
-            inner = slice(1, -1)  # the crop's border lacks the context its latents had
-            loss = loss + args.pull * (z - near)[..., inner, inner].pow(2).mean()
-        else:
-            loss = loss + 1e-3 * z.pow(2).mean()
+        loss = picture_loss(y.float(), x, here) + (args.pull or 1e-3) * (z - near).float().pow(2).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(args.lr * min(1, (step + 1) / 50) * (1 if done < 0.4 else max(0.02, (1 - done) / 0.6)))

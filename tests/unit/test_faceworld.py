@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hyperdreambooth.faceworld.autoencoder import SlimTAESD
+from hyperdreambooth.faceworld.autoencoder import SlimTAESD, wake
 from hyperdreambooth.faceworld.metrics import AttributeMetric, IdentityMetric, bootstrap_interval
 from hyperdreambooth.faceworld.vocabulary import BOS, EOS, UNKNOWN, WORDS, WordTokenizer
 
@@ -48,9 +48,7 @@ def test_the_interval_holds_the_mean():
 
 
 def test_an_absent_block_is_relu_in_the_full_layout():
-    """The slim decoder must be the same function as its embedding with 64 channels everywhere."""
-    slim = SlimTAESD()
-    full = SlimTAESD((64, 64, 64, 64), (1, 3, 3, 3), (1, 3, 3, 3))
+    slim, full = SlimTAESD(), SlimTAESD((1, 3, 3, 3), (1, 3, 3, 3))
     state = slim.to_taesd()
     renamed = {}
     for key in full.state_dict():
@@ -63,3 +61,20 @@ def test_an_absent_block_is_relu_in_the_full_layout():
         z = slim.encode(x)
         assert torch.allclose(full.encode(x), z, atol=1e-5)
         assert torch.allclose(full.decode(z), slim.decode(z), atol=1e-5)
+
+
+def test_channels_left_at_zero_wake_without_a_change_of_the_function():
+    model, stream = SlimTAESD(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        absent = [model.decoder["17"].weight, *model.decoder["13"].conv.parameters()]  # what a narrower network leaves
+        absent[0][24:] = 0
+        model.decoder["19"].weight[:, 24:] = 0
+        for weight in absent[1:]:
+            weight.zero_()
+        z = torch.randn(1, 8, 4, 4, generator=stream)
+        before = model.decode(z)
+        wake(model, stream)
+        assert torch.equal(model.decode(z), before)
+    model.decode(z).pow(2).sum().backward()
+    assert absent[0][24:].abs().amax() > 0 and model.decoder["19"].weight.grad[:, 24:].abs().amax() > 0
+    assert model.decoder["13"].conv[4].weight.grad.abs().amax() > 0  # an absent block begins with its last convolution
