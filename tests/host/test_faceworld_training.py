@@ -1,11 +1,15 @@
 """Training the miniature: the trained modules are the host's, and what is exported is what was trained."""
 
 import copy
+import re
 
+import pytest
 import torch
 
+from hyperdreambooth.faceworld import export, train_autoencoder, train_base
 from hyperdreambooth.faceworld.autoencoder import SlimTAESD
 from hyperdreambooth.faceworld.export import to_checkpoint
+from hyperdreambooth.faceworld.renderer import world
 from hyperdreambooth.faceworld.train_base import Base, noise_steps, tokens, v_loss
 
 
@@ -68,3 +72,26 @@ def test_a_new_base_learns_and_exports_all_keys_that_the_loader_wants(host):
     ours = to_checkpoint(base.state_dict(), SlimTAESD().state_dict())
     path = folder_paths.get_full_path_or_raise("checkpoints", "faceworld.safetensors")
     assert set(ours) == set(comfy.utils.load_torch_file(path))
+
+
+def test_the_commands_of_the_recipe_lead_from_pictures_to_a_checkpoint(host, tmp_path, monkeypatch, capsys):
+    """Rendered pictures -> autoencoder and base, each continued from the committed checkpoint -> one file, as committed."""
+    import comfy.utils
+    import folder_paths
+
+    for module in (train_autoencoder, train_base):
+        monkeypatch.setattr(module, "HELD_OUT", 256)
+    committed = folder_paths.get_full_path_or_raise("checkpoints", "faceworld.safetensors")
+    world.main(["base", "--count", "280", "--out", str(tmp_path)])
+    common = ["--data", str(tmp_path), "--init", committed, "--minutes", "0.02", "--bf16"]
+    autoencoder, base, checkpoint = (str(tmp_path / f"{name}.safetensors") for name in ("ae", "base", "faceworld"))
+    train_autoencoder.main([*common, "--out", autoencoder, "--batch", "2", "--lr", "1e-5", "--pull", "0.1"])
+    train_base.main([*common, "--out", base, "--autoencoder", autoencoder, "--batch", "8", "--lr", "1e-5"])
+    said = capsys.readouterr().out
+    assert float(re.search(r"held-out psnr ([0-9.]+) dB", said)[1]) > 28
+    assert float(re.search(r"held-out loss ([0-9.]+)", said)[1]) < 0.26  # of a network that begins: about 1
+    export.main(["--base", base, "--autoencoder", autoencoder, "--out", checkpoint])
+    assert set(comfy.utils.load_torch_file(checkpoint)) == set(comfy.utils.load_torch_file(committed))
+    with pytest.raises(SystemExit):
+        train_autoencoder.main(["--data", str(tmp_path), "--out", autoencoder, "--pull", "0.1"])
+    assert "--pull needs --init" in capsys.readouterr().err
