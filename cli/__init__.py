@@ -15,7 +15,7 @@ VERBS = {
     "basis": "learn a basis from fitted people, in place of the random one",
     "train": "train a HyperNet for a checkpoint of the host",
     "finetune": "learn a person from a photo: lidb, lora, dreambooth or textual-inversion, as a file for the host",
-    "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics",
+    "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics, controlnet",
 }
 
 

@@ -1,6 +1,6 @@
 """Put a trained UNet, text encoder and autoencoder into one checkpoint file, half precision, with its history.
 
-    python -m hyperdreambooth faceworld export --base base.pt --autoencoder autoencoder.safetensors --out faceworld.safetensors
+    python -m hyperdreambooth faceworld export --base base.safetensors --autoencoder autoencoder.safetensors --out faceworld.safetensors
 
 ``--base`` is a safetensors file with ``unet.*`` and ``text.*`` tensors.
 """
