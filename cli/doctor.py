@@ -87,9 +87,12 @@ def _machine() -> tuple[bool, dict[str, str]]:
 
         lines["CPU"] = f"{processor()}, {os.cpu_count()} cores"
         for i in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(i)
-            name = torch.cuda.get_device_name(i)
-            lines[f"GPU {i}"] = f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
+            try:
+                free, total = torch.cuda.mem_get_info(i)
+                name = torch.cuda.get_device_name(i)
+                lines[f"GPU {i}"] = f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
+            except RuntimeError as error:  # driver mismatch, exclusive mode, fallen off the bus
+                lines[f"GPU {i}"] = f"cannot be used ({error})"
         if not torch.cuda.device_count():
             lines["GPU"] = "none: everything runs on the CPU, at the speed the README names"
         works = True
@@ -126,7 +129,7 @@ def _host() -> tuple[Path | None, dict[str, str]]:
 
 
 def _models(host: Path | None) -> dict[str, str]:
-    """The default folders; extra_model_paths.yaml is the host's own business and not read here."""
+    """The default folders; the commands also see those of the host's extra_model_paths.yaml, which is not read here."""
     lines = {}
     for name in ("checkpoints", "hypernets", "lidb", "loras"):
         folders = [REPOSITORY / "faceworld" / "weights" / name] + ([host / "models" / name] if host else [])

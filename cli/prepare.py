@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
 import comfy.sd
 import folder_paths
@@ -15,6 +16,7 @@ from ..lidb.basis_form import describe
 from ..nodes.host import HostModel
 from ..nodes.pictures import RESOLUTION, read_square, resize
 from .precompute import TOGETHER
+from .study import digest
 
 
 class Preparation:
@@ -27,6 +29,7 @@ class Preparation:
     def __init__(self, args: argparse.Namespace):
         with torch.inference_mode():
             path = folder_paths.get_full_path_or_raise("checkpoints", args.checkpoint)
+            self.checkpoint = digest(Path(path))[:16]
             self.host = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
         self.basis = Basis(args.a, args.b)
         self.basis.check_fits(self.host.table)
@@ -41,6 +44,7 @@ class Preparation:
     def settings(self) -> dict:
         """Everything that people of one folder must have in common."""
         return {
+            "checkpoint": self.checkpoint,
             "base": self.host.base,
             "table": self.host.table.pack(),
             "basis": describe(self.basis),
@@ -66,7 +70,7 @@ class Preparation:
                         latent = self.host.encode_image(large).half().cpu()
                     if not torch.isfinite(latent).all():
                         raise ValueError("the autoencoder makes numbers of it that are not finite")
-                except (ValueError, OSError, SyntaxError) as error:  # SyntaxError is Pillow's, for a broken PNG mask
+                except (ValueError, OSError) as error:
                     skipped.append((person.label(picture), str(error)))
                     continue
                 faces.append((small[0] * 255 + 0.5).to(torch.uint8))

@@ -18,6 +18,7 @@ from ..lidb.basis_form import AnyBasis, load_basis, rebuild
 from ..lidb.targets import TargetTable
 from ..nodes.host import HostModel
 from .sheets import people_sheet
+from .study import digest
 from .train import SHEET_PROMPTS, SIZES, size_for
 
 SHEET_PEOPLE = 6
@@ -42,6 +43,12 @@ class TrainingRun:
             raise ValueError(
                 f"{data.folder} was prepared for {data.settings['base']} ({table.describe()}), but {args.checkpoint} is "
                 f"{self.host.base} ({self.host.table.describe()}). Train with the checkpoint it was prepared with."
+            )
+        if data.settings.get("checkpoint") != (found := digest(Path(path))[:16]):
+            raise ValueError(
+                f"{data.folder} was prepared with another file than today's {args.checkpoint} (sha256 "
+                f"{data.settings.get('checkpoint')}... then, {found}... now); its latents and LiDBs are not this model's. "
+                "Train with the checkpoint it was prepared with, or run precompute again into another --out."
             )
         if args.basis:
             learned = load_basis(args.basis)

@@ -115,7 +115,7 @@ class Training:
         adam = ADAM_NAMES if recipe.kind == "plus" else ("",)  # the paper's sources use Adam throughout
         self.net, self.optimizer = net, Muon(dict(net.named_parameters()), recipe.lr, adam)
         self.model = accelerator.prepare_model(net)
-        self.residuals, self.checkpoint = Residuals(host.modules), fingerprint(host.modules)
+        self.residuals = Residuals(host.modules)
         self.layer_cosine: torch.Tensor | None = None  # (L,) of this process's last share, to be shown
 
     def __enter__(self) -> "Training":
@@ -241,7 +241,7 @@ class Training:
             **asdict(self.net.config),
             "basis": json.dumps(describe(self.identity.basis)),
             "table of layers": self.identity.table.digest[:16],
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.data.settings.get("checkpoint"),
             "set of prepared people": self.data.digest,
             "choice of training people": f"{len(self.pool)}: {hashlib.sha256(self.pool.tobytes()).hexdigest()[:16]}",
             "mixed precision": self.accelerator.mixed_precision,
@@ -286,14 +286,6 @@ class Training:
         self.average.load_state_dict(part("average."))
         self.optimizer.restore(part("optimizer."))
         self.size, self.raw_size = tensors["size"], tensors["raw_size"]
-
-
-def fingerprint(modules: dict[str, torch.nn.Module]) -> str:
-    """A digest of the target layers' weights, which tell one checkpoint of an architecture from another."""
-    seen = hashlib.sha256()
-    for module in modules.values():
-        seen.update(module.weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return seen.hexdigest()[:16]
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ import torch
 
 from ..lidb.targets import TargetTable, select_targets
 from .cpu_products import CpuProducts
+from .host_weights import hold_widened, ordinary, own_memory
 from .narrow_products import is_worth_narrowing
 
 _DIFFUSERS_UNET = re.compile(r"lora_unet_(down_blocks|mid_block|up_blocks)_")
@@ -135,7 +136,7 @@ class HostModel:
             latent_shape: (N, c, h, w) of a training batch, from which the memory to free is estimated.
 
         Raises:
-            ValueError: the CLIP carries hooks, or a model cannot be read again under dynamic VRAM.
+            ValueError: the CLIP carries hooks, a model cannot be read again under dynamic VRAM, or weights stay off the GPU.
         """
         if self.clip.patcher.forced_hooks:
             raise ValueError(
@@ -146,13 +147,18 @@ class HostModel:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            model, clip = _ordinary(self.model), _ordinary(self.clip)
+            model, clip = ordinary(self.model), ordinary(self.clip)
             memory = 3 * model.memory_required([2 * latent_shape[0], *latent_shape[1:]])
             mm.load_models_gpu([model, clip.patcher], memory_required=memory, force_full_load=True)
-            _own_memory(model.model)
-            _own_memory(clip.cond_stage_model)
+            if self.device.type != "cpu" and (model.model.model_lowvram or clip.patcher.model.model_lowvram):
+                raise ValueError(
+                    "ComfyUI keeps part of the model's weights off the GPU (--novram), and weights that come and go cannot be "
+                    "trained through. Start it without that option, or train on the CPU (--cpu)."
+                )
+            own_memory(model.model)
+            own_memory(clip.cond_stage_model)
             if clip.patcher.load_device.type == "cpu":
-                _hold_widened(clip.cond_stage_model, stack)
+                hold_widened(clip.cond_stage_model, stack)
             for layer in clip.cond_stage_model.modules():
                 if type(layer).__name__ == "CLIPLayer":  # comfy/clip_model.py adds to its input in place
                     for norm in (layer.layer_norm1, layer.layer_norm2):
@@ -239,7 +245,10 @@ class HostModel:
         """The model's estimate of x0 (N, c, h, w) from noisy latents ``x`` at level ``sigma (N,)``."""
         base, N = self._trained.model, x.shape[0]
         height, width = (8 * s for s in x.shape[-2:])
-        conds = base.extra_conds(noise=x, device=x.device, pooled_output=pooled, width=width, height=height)
+        blank = torch.zeros_like(x)  # asked for by inpainting models only, which then see everything masked
+        conds = base.extra_conds(
+            noise=x, device=x.device, pooled_output=pooled, width=width, height=height, latent_image=blank
+        )
         extra = {k: v.process_cond(batch_size=N, area=None).cond.to(x.device) for k, v in conds.items()}
         options = {"optimized_attention_override": _differentiable_attention}
         return base.apply_model(x, sigma, c_crossattn=context.expand(N, -1, -1), transformer_options=options, **extra)
@@ -279,57 +288,3 @@ def _differentiable_attention(_active, q, k, v, heads, *args, **kwargs):
     small = q.device.type == "cpu" and q.shape[1] <= BASIC_ATTENTION_TOKENS
     kernel = host_attention.attention_basic if small else host_attention.attention_pytorch
     return kernel(q, k, v, heads, *args, **kwargs)
-
-
-def _ordinary(loaded):
-    """MODEL or CLIP itself; or, if its weights are paged in and out during a forward (dynamic VRAM), an ordinary copy.
-
-    The host reads the copy from the file again and gives it the same patches (comfy/model_patcher.py, ``clone``).
-
-    Raises:
-        ValueError: its loader left the host no way to read it again.
-    """
-    is_clip = hasattr(loaded, "patcher")
-    if not (loaded.patcher if is_clip else loaded).is_dynamic():
-        return loaded
-    if (loaded.patcher if is_clip else loaded).cached_patcher_init is None:
-        raise ValueError(
-            f"This {'CLIP' if is_clip else 'MODEL'} came from a loader node that ComfyUI cannot repeat, so it cannot be "
-            "trained with dynamic VRAM. Use Load Checkpoint, or start ComfyUI with --disable-dynamic-vram."
-        )
-    copy = loaded.clone(disable_dynamic=True)
-    if is_clip:
-        copy.cond_stage_model = copy.patcher.model  # the host's copy of a CLIP still names the paged encoder
-    return copy
-
-
-def _own_memory(root: torch.nn.Module) -> None:
-    """Re-wrap inference tensors as ordinary ones on the same memory: no copy, no change of values.
-
-    A bypass LoRA applied upstream keeps its factors outside the module tree (comfy/weight_adapter/bypass.py).
-    """
-    for module in root.modules():
-        for store in (module._parameters, module._buffers):
-            for name, tensor in store.items():
-                if tensor is not None and tensor.is_inference() and type(tensor) in (torch.Tensor, torch.nn.Parameter):
-                    plain = _view(tensor)
-                    is_parameter = isinstance(tensor, torch.nn.Parameter)
-                    store[name] = torch.nn.Parameter(plain, requires_grad=False) if is_parameter else plain
-        adapter = getattr(getattr(module.__dict__.get("forward"), "__self__", None), "adapter", None)
-        if isinstance(getattr(adapter, "weights", None), tuple):
-            adapter.weights = tuple(_view(w) if torch.is_tensor(w) and w.is_inference() else w for w in adapter.weights)
-
-
-def _hold_widened(root: torch.nn.Module, stack: ExitStack) -> None:
-    """Half-precision parameters as float32 until the stack closes: on the CPU the host would widen them at every forward."""
-    for module in root.modules():
-        for name, tensor in module._parameters.items():
-            if type(tensor) is torch.nn.Parameter and tensor.dtype in (torch.float16, torch.bfloat16):
-                stack.callback(module._parameters.__setitem__, name, tensor)
-                module._parameters[name] = torch.nn.Parameter(tensor.float(), requires_grad=False)
-
-
-def _view(tensor: torch.Tensor) -> torch.Tensor:
-    data = tensor.detach()
-    empty = torch.empty(0, dtype=data.dtype, device=data.device)
-    return empty.set_(data.untyped_storage(), data.storage_offset(), data.size(), data.stride())

@@ -21,8 +21,8 @@ class LoadedHyperNet:
 
     def predict(self, photos: torch.Tensor, thumbnail: bytes) -> LiDB:
         """Photos (P, 3, S, S) in 0..1 of one person -> the rank-1 identity."""
-        mm.load_models_gpu([self.patcher])
-        vector = self.net.predict(photos.to(self.patcher.load_device))
+        mm.load_models_gpu([self.patcher], force_full_load=True)  # it cannot run in parts
+        vector = self.net.predict(photos.to(self.net.mean.device))
         facts = Facts(trigger=self.identity.trigger, base=self.identity.base, made_by="predicted", thumbnail=thumbnail)
         return LiDB.from_vector(self.identity.table, self.identity.basis, vector, facts)
 

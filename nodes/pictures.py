@@ -89,16 +89,31 @@ def read_square(picture: Path, mask: Path | None = None) -> torch.Tensor:
         ValueError: the file is no picture, is too small or shows nothing.
     """
     try:
-        image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
+        image = _eight_bits(ImageOps.exif_transpose(Image.open(picture))).convert("RGB")
     except Exception as error:  # Pillow raises many kinds, some of them bare SyntaxError or DecompressionBombError
         raise ValueError(f"not a readable picture ({type(error).__name__})") from error
     white = None
     if mask:
-        white = torch.from_numpy(np.asarray(Image.open(mask).convert("L")).copy())[None].float() / 255
+        try:
+            grey = _eight_bits(Image.open(mask)).convert("L")
+        except Exception as error:
+            raise ValueError(f"its mask is not a readable picture ({type(error).__name__})") from error
+        white = torch.from_numpy(np.asarray(grey).copy())[None].float() / 255
     face = crop_face(torch.from_numpy(np.asarray(image).copy())[None].float() / 255, white)
     if float(face.std()) < FLAT:
         raise ValueError("the picture has a single colour, so there is no face in it")
     return face
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Deep greyscale in 8 bits; Pillow's own conversion cuts it off at 255, which is nearly black of 65535."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    grey = np.asarray(image, dtype=np.float32)
+    most = float(grey.max())
+    usual = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)  # other modes do not say
+    white = next((white for white in usual if most <= white), most)
+    return Image.fromarray((grey * (255 / white)).clip(0, 255).astype(np.uint8))
 
 
 def _mask_box(mask: torch.Tensor, picture: int, H: int, W: int) -> tuple[float, float, float, float]:

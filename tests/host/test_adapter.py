@@ -1,6 +1,8 @@
 """The adapter on the host's own parts: every prediction type, SD 2.x's encoder layer, models that are paged in and out."""
 
+import comfy.memory_management
 import comfy.model_patcher
+import comfy.ops
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from hyperdreambooth.lidb.residual import Residuals
 from hyperdreambooth.nodes import narrow_products
 from hyperdreambooth.nodes.finetune import run_finetune
 from hyperdreambooth.nodes.host import HostModel
+from hyperdreambooth.nodes.host_weights import to_computed_types
 
 PROMPT = "a photo of a [V] face"
 
@@ -148,3 +151,68 @@ def test_products_in_bfloat16_learn_the_same_person_and_leave_the_model_alone(ho
     with caplog.at_level("INFO"):
         again, _ = learn()
     assert torch.equal(again.B_full, exact.B_full) and "trains in float32" in caplog.text
+
+
+@torch.inference_mode()
+def test_a_model_that_was_moved_after_it_was_loaded_can_be_trained(host):
+    """As on a GPU: born in inference mode, moved outside of it; such tensors call themselves ordinary, and are not."""
+    model, clip, vae = host.nodes.CheckpointLoaderSimple().load_checkpoint("faceworld.safetensors")[:3]
+    face = host.nodes.LoadImage().load_image("hyperdreambooth_person.png")[0]
+    settings = FinetuneSettings(steps=2, learning_rate=0.01)
+    person, losses = run_finetune(*(model, clip, vae), face, None, settings, 2, PROMPT, 0)
+    model, clip, vae = host.nodes.CheckpointLoaderSimple().load_checkpoint("faceworld.safetensors")[:3]
+    with torch.inference_mode(False):
+        for module in (model.model, clip.cond_stage_model):
+            module.to(torch.float64).to(torch.float32)
+    assert not next(model.model.diffusion_model.parameters()).is_inference()
+    again, same = run_finetune(*(model, clip, vae), face, None, settings, 2, PROMPT, 0)
+    assert same == pytest.approx(losses, rel=1e-4) and torch.allclose(again.B_full, person.B_full, atol=1e-4)
+
+
+def test_an_ordinary_copy_computes_in_one_type(monkeypatch):
+    """Under dynamic VRAM the host reads linear layers in the file's type, whatever the model computes in."""
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
+    layers = torch.nn.Sequential(
+        comfy.ops.disable_weight_init.Linear(4, 3, dtype=torch.float16), torch.nn.LayerNorm(3, dtype=torch.float16)
+    )
+    layers.load_state_dict({"0.weight": torch.eye(3, 4), "0.bias": torch.ones(3), "1.weight": torch.ones(3),
+                            "1.bias": torch.zeros(3)})  # fmt: skip
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).half()
+    with pytest.raises(RuntimeError, match="dtype"):
+        layers(x)
+    to_computed_types(layers)
+    assert layers(x).dtype == torch.float16 and not any(p.requires_grad for p in layers[0].parameters())
+
+
+def test_an_inpainting_model_learns_with_everything_masked(faceworld, monkeypatch):
+    model, clip, vae = faceworld
+    seen = []
+    monkeypatch.setattr(model.model, "concat_keys", ("mask", "masked_image"))
+    monkeypatch.setattr(model.model, "blank_inpaint_image_like", torch.zeros_like, raising=False)
+    monkeypatch.setattr(
+        model.model, "apply_model", lambda x, sigma, c_concat, **_: seen.append(c_concat) or torch.zeros_like(x)
+    )
+    host = HostModel(model, clip, vae)
+    with host.training((2, 8, 16, 16)):
+        host.denoise(latents(0), latents(1), torch.tensor([1.0, 2.0]), host.encode_prompt(PROMPT)[0])
+    assert seen[0].shape == (2, 9, 16, 16) and (seen[0][:, 0] == 1).all() and (seen[0][:, 1:] == 0).all()
+
+
+def test_the_commands_list_the_hosts_own_models_too(host, tmp_path, monkeypatch):
+    import folder_paths
+
+    from hyperdreambooth.cli.headless import add_own_models
+
+    kept = {name: (list(folders), kinds) for name, (folders, kinds) in folder_paths.folder_names_and_paths.items()}
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", kept)
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    for folder in ("models/checkpoints", "models/hypernets", "far/people"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"mine_{folder[-4:]}.safetensors").touch()
+    (tmp_path / "extra_model_paths.yaml").write_text("mine:\n    base_path: far\n    lidb: people\n")
+    add_own_models(tmp_path, host.base)
+    listed = {name: folder_paths.get_filename_list(name) for name in ("checkpoints", "hypernets", "lidb")}
+    assert {"faceworld.safetensors", "mine_ints.safetensors"} <= set(listed["checkpoints"])
+    assert {"faceworld.safetensors", "mine_nets.safetensors"} <= set(listed["hypernets"])
+    assert "mine_ople.safetensors" in listed["lidb"]
+    assert str(tmp_path) not in str(folder_paths.folder_names_and_paths["custom_nodes"])

@@ -1,5 +1,6 @@
 """*Crop Face* in the real executor: every way to say where the face is, and what it says when there is none."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,26 @@ def test_a_choice_that_cannot_be_meant_is_said(host):
         with pytest.raises(NodeFailed, match=says) as failure:
             crop(host, spot, sources=sources, more=box | mask, **widgets)
         assert "\n" not in str(failure.value) and str(failure.value).endswith(".")
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+def test_deep_greyscale_keeps_its_shades(tmp_path, kind):
+    """Pillow's own conversion makes everything above 255 white."""
+    from hyperdreambooth.nodes.pictures import read_square
+
+    shades = np.linspace(0, 1, 128)[None].repeat(128, 0)
+    white = 65535 if kind != "float32" else 1.0
+    Image.fromarray((shades * white).astype(kind)).save(tmp_path / "deep.tiff")
+    face = read_square(tmp_path / "deep.tiff")
+    assert np.abs(face[0, :, :, 0].numpy() - shades).max() < 2 / 255
+
+
+def test_a_broken_mask_is_the_pictures_fault_and_said_so(tmp_path):
+    from hyperdreambooth.nodes.pictures import read_square
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    whole = io.BytesIO()
+    Image.fromarray(np.full((128, 128), 255, np.uint8)).save(whole, "PNG")
+    (tmp_path / "mask.png").write_bytes(whole.getvalue()[:60])
+    with pytest.raises(ValueError, match="its mask is not a readable picture"):
+        read_square(tmp_path / "a.png", tmp_path / "mask.png")

@@ -265,6 +265,13 @@ def test_literal_commands_choose_what_fits_the_data(people, uninterrupted, tmp_p
         train_here(people, tmp_path / "refused", *SMALL, "--without", "mean", *init)
     with pytest.raises(ValueError, match="begun with another lr"):
         train_here(people, tmp_path / "plus", *SMALL, "--steps", "1", "--lr", "1e-3")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(people, elsewhere)
+    plan = json.loads((elsewhere / "plan.json").read_text())
+    plan["settings"]["checkpoint"] = "0" * 16
+    (elsewhere / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ValueError, match="prepared with another file than today's faceworld.safetensors .sha256 000"):
+        train_here(elsewhere, tmp_path / "mixed", *SMALL, "--steps", "1")
 
 
 def test_a_learned_basis_goes_through_training_to_a_loaded_person(people, host, tmp_path):

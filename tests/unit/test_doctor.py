@@ -59,3 +59,15 @@ def test_an_old_host_and_a_missing_package_are_named(monkeypatch, tmp_path):
     facts = examine()
     assert "too old, 0.30.0 or newer" in facts["host"]["version"] and "by COMFYUI_PATH" in facts["host"]["ComfyUI"]
     assert facts["works"]["main job"].startswith("no: no-such-package is not installed; ComfyUI 0.3.9: too old")
+
+
+def test_a_gpu_that_cannot_be_asked_is_said_to_be_so(monkeypatch):
+    import torch
+
+    def broken(_):
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", broken)
+    machine = examine()["machine"]
+    assert machine["GPU 0"] == "cannot be used (CUDA driver version is insufficient)"

@@ -53,3 +53,20 @@ def test_every_method_has_its_own_defaults_in_the_help(capsys):
     assert set(METHODS) | {"hyperdreambooth"} == set(DEFAULTS)
     assert all(f"{method} {DEFAULTS[method][i]:g}" in said for method in METHODS for i in (0, 1))
     assert not Path("a.safetensors").exists()
+
+
+def test_a_file_given_by_a_relative_path_is_found_from_wherever_the_command_runs(monkeypatch, tmp_path):
+    """Before the host boots, which changes the current folder."""
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hyperdreambooth.cli.headless.HeadlessHost", lambda base: monkeypatch.chdir("/"))
+    monkeypatch.setattr("hyperdreambooth.cli.finetune.finetune", lambda args, host: seen.append(args))
+    for name in ("own.safetensors", "net.safetensors"):
+        (tmp_path / name).touch()
+    args = ["--checkpoint", "./own.safetensors", "--hypernet", "net.safetensors", "--image", "a.png"]
+    main(["finetune", *args, "--out", "a.safetensors"])
+    assert seen[0].checkpoint == str(tmp_path / "own.safetensors")
+    assert seen[0].hypernet == str(tmp_path / "net.safetensors")
+    monkeypatch.chdir(tmp_path)
+    main(["finetune", "--checkpoint", "listed.safetensors", "--image", "a.png", "--out", "a.safetensors"])
+    assert seen[1].checkpoint == "listed.safetensors"
