@@ -26,29 +26,30 @@ def shares(weights: Sequence[float]) -> list[float]:
     """Weights divided by their sum.
 
     Raises:
-        ValueError: the sum is zero, so nobody would be left.
+        ValueError: the sum is zero or below, so nobody would be left or everybody turned into the opposite.
     """
     total = sum(weights)
-    if not abs(total) > SMALLEST_SUM:
+    if not total > SMALLEST_SUM:
         raise ValueError(
-            f"The weights {', '.join(f'{w:g}' for w in weights)} add up to {total:g}, so nobody would be left. Choose weights "
-            "with another sum; they are divided by it."
+            f"The weights {', '.join(f'{w:g}' for w in weights)} add up to {total:g}. They are divided by their sum, so it must be "
+            "above 0: give more to the people you want, or less below 0 to the others."
         )
     return [weight / total for weight in weights]
 
 
-def check_same_basis(people: Sequence[LiDB]) -> None:
-    """Raise ValueError if identities do not share target layers and basis."""
-    first = people[0]
-    for i, other in enumerate(people[1:], 2):
+def check_same_basis(people: Sequence[LiDB], numbers: Sequence[int] = ()) -> None:
+    """Raise ValueError if identities, called by ``numbers`` (from 1 without), do not share target layers and basis."""
+    numbers = numbers or range(1, len(people) + 1)
+    first, one = people[0], numbers[0]
+    for i, other in zip(numbers[1:], people[1:], strict=True):
         if other.table.digest != first.table.digest:
             raise ValueError(
-                f"LiDB {i} was made for {_base(other)} and LiDB 1 for {_base(first)}, so they cannot be blended. Use people "
+                f"LiDB {i} was made for {_base(other)} and LiDB {one} for {_base(first)}, so they cannot be blended. Use people "
                 "of one base model."
             )
         if other.basis != first.basis:
             raise ValueError(
-                f"LiDB {i} is written in another basis ({describe(other.basis)}) than LiDB 1 ({describe(first.basis)}), so their "
+                f"LiDB {i} is written in another basis ({describe(other.basis)}) than LiDB {one} ({describe(first.basis)}), so their "
                 "numbers cannot be added. Make both with the same HyperNet, or apply them one after the other."
             )
 
@@ -57,7 +58,7 @@ def blend_residuals(people: Sequence[LiDB], weights: Sequence[float]) -> LiDB:
     """The exact weighted sum of residuals; ranks add up. People of share 0 are left out, one of share 1 comes back as is.
 
     Raises:
-        ValueError: different layers or basis, or weights that add up to zero.
+        ValueError: different layers or basis, or weights that do not add up to more than zero.
     """
     chosen, parts = _chosen(people, weights)
     first = chosen[0]
@@ -89,8 +90,8 @@ def blend_factors(people: Sequence[LiDB], weights: Sequence[float]) -> LiDB:
         ValueError: as ``blend_residuals``, or an identity of a rank other than 1.
     """
     chosen, parts = _chosen(people, weights)
-    ranks = [person.rank + person.full_rank for person in people]
-    if ranks != [1] * len(people):
+    ranks = [person.rank + person.full_rank for person in chosen]
+    if ranks != [1] * len(chosen):
         raise ValueError(
             f"Only predictions (rank 1) have factors that can be mixed one by one; these LiDBs have rank {ranks}. Blend the "
             "predictions and finetune afterwards, or choose the exact sum."

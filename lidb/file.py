@@ -70,10 +70,27 @@ def save_lidb(path: str | Path, lidb: LiDB, dtype: str = "float32") -> int:
     }
     if thumbnail:
         metadata["modelspec.thumbnail"] = "data:image/jpeg;base64," + b64encode(thumbnail).decode("ascii")
-    partial = Path(f"{path}.partial")
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(path)
+    write_whole(path, tensors, metadata)
     return Path(path).stat().st_size
+
+
+def write_whole(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        ValueError: the folder cannot be written to, or the disk is full; what was at ``path`` is still there.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        save_file(tensors, partial, metadata=metadata)
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise ValueError(
+            f"{path.name} could not be written into {path.parent} ({error}); nothing was changed there. Make room, allow "
+            "writing, or choose another folder."
+        ) from error
 
 
 def load_lidb(path: str | Path, learned: Resolver = nowhere) -> LiDB:

@@ -32,27 +32,36 @@ def apply_lidb(model, clip, lidb: LiDB, strength_model: float, strength_clip: fl
         ValueError: the identity belongs to another base model.
     """
     check_base(lidb, model, clip)
-    if lidb.rank + lidb.full_rank == 0:
-        return model.clone(), clip.clone()
-    lora = to_lora(lidb)
+    return patched(model, clip, as_lora(lidb), strength_model, strength_clip)
+
+
+def as_lora(lidb: LiDB) -> dict:
+    """The identity in the host's terms; empty if it is neutral."""
+    return to_lora(lidb) if lidb.rank + lidb.full_rank else {}
+
+
+def patched(model, clip, lora: dict, strength_model: float, strength_clip: float):
+    """Clones of MODEL and CLIP with a LoRA's patches."""
     unet = {key: value for key, value in lora.items() if key.startswith("lora_unet")}
     text = {key: value for key, value in lora.items() if not key.startswith("lora_unet")}
-    model = comfy.sd.load_lora_for_models(model, None, unet, strength_model, 0)[0] if strength_model else model.clone()
-    clip = (
-        comfy.sd.load_lora_for_models(None, clip, text, 0, strength_clip)[1] if strength_clip and text else clip.clone()
-    )
+    if strength_model and unet:
+        model = comfy.sd.load_lora_for_models(model, None, unet, strength_model, 0)[0]
+    else:
+        model = model.clone()
+    if strength_clip and text:
+        clip = comfy.sd.load_lora_for_models(None, clip, text, 0, strength_clip)[1]
+    else:
+        clip = clip.clone()
     return model, clip
 
 
-def lidb_hooks(lidb: LiDB, strength_model: float, strength_clip: float) -> comfy.hooks.HookGroup:
-    """The identity as the host's weight hooks, as *Create Hook LoRA* makes them of a file.
+def lora_hooks(lora: dict, strength_model: float, strength_clip: float) -> comfy.hooks.HookGroup:
+    """An identity as the host's weight hooks, as *Create Hook LoRA* makes them of a file.
 
-    Attached to a conditioning, they act on the plain model only where and when that conditioning does. A strength of 0 for
-    both and a neutral identity give no hook.
+    Attached to a conditioning, they act on the plain model only where and when that conditioning does. Always one hook,
+    also where it does nothing: of a group without any, *Set CLIP Hooks* makes an empty schedule, and so an empty prompt.
     """
-    if lidb.rank + lidb.full_rank == 0 or not (strength_model or strength_clip):
-        return comfy.hooks.HookGroup()
-    return comfy.hooks.create_hook_lora(to_lora(lidb), strength_model, strength_clip)
+    return comfy.hooks.create_hook_lora(lora, strength_model, strength_clip)
 
 
 class ApplyLiDB(io.ComfyNode):
@@ -103,5 +112,6 @@ class ApplyLiDB(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, lidb, strength_model, strength_clip):
-        model, clip = apply_lidb(model, clip, lidb, strength_model, strength_clip)
-        return io.NodeOutput(model, clip, lidb.facts.trigger, lidb_hooks(lidb, strength_model, strength_clip))
+        check_base(lidb, model, clip)
+        lora, strengths = as_lora(lidb), (strength_model, strength_clip)
+        return io.NodeOutput(*patched(model, clip, lora, *strengths), lidb.facts.trigger, lora_hooks(lora, *strengths))

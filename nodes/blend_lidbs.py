@@ -5,7 +5,7 @@ import io as bytes_io
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..lidb.blend import blend_factors, blend_residuals, shares
+from ..lidb.blend import blend_factors, blend_residuals, check_same_basis, shares
 from ..lidb.value import LiDB
 from .pictures import read_thumbnail
 from .wire import CATEGORY, LidbWire
@@ -101,6 +101,9 @@ class BlendLiDBs(io.ComfyNode):
     @classmethod
     def execute(cls, how, **inputs):
         people = {i: inputs[f"lidb_{i}"] for i in range(1, SLOTS + 1) if inputs.get(f"lidb_{i}") is not None}
+        check_same_basis(list(people.values()), list(people))
+        shares([inputs[f"weight_{i}"] for i in people])
+        people = {i: person for i, person in people.items() if inputs[f"weight_{i}"]}  # the others are left out
         weights = [inputs[f"weight_{i}"] for i in people]
         blended = WAYS[how](list(people.values()), weights)
         if not any(blended is person for person in people.values()):

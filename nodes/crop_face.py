@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 import nodes as host_nodes
 
-from .pictures import MASK_MARGIN, boxes_of, cut_squares, face_squares
+from .pictures import MASK_MARGIN, boxes_of, cut_squares, face_squares, only_source
 from .wire import CATEGORY, FaceDetectorWire
 
 STOP, MIDDLE = "stop", "take the middle"
@@ -27,20 +27,6 @@ def detect_faces(detector, image: torch.Tensor, confidence: float) -> list[list[
         min_confidence=confidence,
         missing_frame_fallback="empty",
     )[1]
-
-
-def only_source(**sources) -> str:
-    """The name of the one connected input that says where the face is; empty if there is none.
-
-    Raises:
-        ValueError: two of them, which may disagree.
-    """
-    connected = [name for name, value in sources.items() if value is not None]
-    if len(connected) > 1:
-        raise ValueError(
-            f"{' and '.join(connected)} are connected, and each says where the face is. Keep one of them and disconnect the rest."
-        )
-    return connected[0] if connected else ""
 
 
 def explain(squares: list[tuple[int, int, int]], source: str, boxes: dict | list | None, index: int) -> str:

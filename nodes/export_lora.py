@@ -2,11 +2,11 @@
 
 import os
 
-import folder_paths
 from comfy_api.latest import io, ui
-from safetensors.torch import save_file
 
+from ..lidb.file import write_whole
 from ..lidb.lora import lora_metadata, to_lora
+from .folders import new_file
 from .wire import CATEGORY, LidbWire, LoraModelWire
 
 
@@ -37,13 +37,9 @@ class ExportLoRA(io.ComfyNode):
     @classmethod
     def execute(cls, lidb, filename_prefix):
         lora = to_lora(lidb)
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        file = f"{name}_{counter:05}_.safetensors"
+        folder, file, subfolder = new_file(filename_prefix, "loras")
         path = os.path.join(folder, file)
-        save_file(lora, f"{path}.partial", metadata=lora_metadata(lidb, name))
-        os.replace(f"{path}.partial", path)
+        write_whole(path, lora, lora_metadata(lidb, file.removesuffix(".safetensors")))
         text = (
             f"{file}: {os.path.getsize(path) / 1e6:.2f} MB, rank {lidb.rank + lidb.full_rank}, {len(lora) // 3} layers"
         )

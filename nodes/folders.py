@@ -48,12 +48,32 @@ def place_examples() -> None:
             logging.info(f"HyperDreamBooth: the example picture {name} could not be put into the input folder: {error}")
 
 
+def new_file(prefix: str, kind: str) -> tuple[str, str, str]:
+    """Where a node writes a .safetensors file of the model folder ``kind``: (folder, file, subfolder of the output folder).
+
+    Never a file that is there, and no name under which ``kind`` already lists another file, which would be loaded instead.
+    A prefix that ends in a separator names a folder.
+    """
+    if not prefix.strip() or prefix.rstrip().endswith(("/", "\\")):
+        prefix = prefix.strip() + "person"
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    while True:
+        file = f"{name}_{counter:05}_.safetensors"
+        listed = os.path.relpath(os.path.join("/", subfolder, file), os.path.join("/", kind))
+        outside = listed.startswith(os.pardir)
+        if not os.path.exists(os.path.join(folder, file)) and (outside or not folder_paths.get_full_path(kind, listed)):
+            return folder, file, subfolder
+        counter += 1
+
+
 def file_choices(folder: str) -> list[str]:
     return folder_paths.get_filename_list(folder)
 
 
-def file_stamp(folder: str, name: str) -> str:
-    """Changes when the file changes: for ``fingerprint_inputs``."""
+def file_stamp(folder: str, name: str | None) -> str:
+    """Changes when the file changes: for ``fingerprint_inputs``, which is not told a name that comes through a link."""
+    if name is None:
+        return "linked"
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         return f"{name}: missing"

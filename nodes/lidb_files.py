@@ -6,7 +6,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..lidb.file import DTYPES, load_lidb, save_lidb
-from .folders import file_choices, file_stamp
+from .folders import file_choices, file_stamp, new_file
 from .learned import find_learned_basis
 from .wire import CATEGORY, LidbWire
 
@@ -40,10 +40,7 @@ class SaveLiDB(io.ComfyNode):
 
     @classmethod
     def execute(cls, lidb, filename_prefix, precision):
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        file = f"{name}_{counter:05}_.safetensors"
+        folder, file, subfolder = new_file(filename_prefix, "lidb")
         size = save_lidb(os.path.join(folder, file), lidb, precision)
         text = f'{file}: {size / 1000:.1f} KB, trigger phrase "{lidb.facts.trigger}"'
         results = [{"filename": file, "subfolder": subfolder, "type": "output"}]

@@ -13,8 +13,24 @@ RESOLUTION = {"Faceworld": 128, "SD15": 512, "SD20": 768, "SDXL": 1024}
 """Host's name of a base -> side of the square pictures it was trained on; 512 where none is listed."""
 FLAT = 2.0 / 255
 """A picture file whose values spread less than this shows nothing."""
+MOST_THUMBNAIL_PIXELS = 1024
+"""Of a side; ours have 64."""
 MASK_MARGIN = 1.6
 """A face mask or box is widened to this multiple of its larger side, so that hair and chin are inside."""
+
+
+def only_source(**sources) -> str:
+    """The name of the one connected input that says where the face is; empty if there is none.
+
+    Raises:
+        ValueError: two of them, which may disagree.
+    """
+    connected = [name for name, value in sources.items() if value is not None]
+    if len(connected) > 1:
+        raise ValueError(
+            f"{' and '.join(connected)} are connected, and each says where the face is. Keep one of them and disconnect the rest."
+        )
+    return connected[0] if connected else ""
 
 
 def crop_face(image: torch.Tensor, mask: torch.Tensor | None = None, box: dict | list | None = None) -> torch.Tensor:
@@ -77,9 +93,10 @@ def centred_square(H: int, W: int) -> tuple[int, int, int]:
 
 
 def cut_squares(image: torch.Tensor, squares: list[tuple[int, int, int]]) -> torch.Tensor:
-    """One square per picture, (N, H, W, C) -> (N, S, S, 3); squares of different size are brought to the first one's."""
+    """One square per picture, (N, H, W, C) -> (N, S, S, 3); squares of different size are brought to the largest one's."""
     crops = [image[i : i + 1, top : top + side, left : left + side, :3] for i, (top, left, side) in enumerate(squares)]
-    return torch.cat([resize(crop, crops[0].shape[1], crops[0].shape[1]) for crop in crops])
+    most = max(side for _, _, side in squares)
+    return torch.cat([resize(crop, most, most) for crop in crops])
 
 
 def read_square(picture: Path, mask: Path | None = None) -> torch.Tensor:
@@ -199,9 +216,12 @@ def read_thumbnail(data: bytes) -> Image.Image:
     """Inverse of ``jpeg_thumbnail``, for bytes of unknown origin.
 
     Raises:
-        ValueError: they are no JPEG.
+        ValueError: they are no JPEG, or one far too large for a thumbnail.
     """
     try:
-        return Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB")
+        picture = Image.open(io.BytesIO(data), formats=["JPEG"])
+        if max(picture.size) > MOST_THUMBNAIL_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} pixels")
+        return picture.convert("RGB")
     except Exception as error:  # Pillow raises many kinds, some of them bare SyntaxError or DecompressionBombError
-        raise ValueError(f"the thumbnail is no readable JPEG ({type(error).__name__})") from error
+        raise ValueError(f"the thumbnail is no readable JPEG of a usual size ({type(error).__name__})") from error

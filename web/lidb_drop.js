@@ -84,14 +84,14 @@ app.registerExtension({
       return handleFile.apply(this, arguments);
     };
   },
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name !== NODE) return;
-    nodeType.prototype.onDragOver = (event) => [...(event.dataTransfer?.items ?? [])].some((i) => i.kind === "file");
-    nodeType.prototype.onDragDrop = function (event) {
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE) return;
+    node.onDragOver = (event) => [...(event.dataTransfer?.items ?? [])].some((i) => i.kind === "file");
+    node.onDragDrop = (event) => { // a closure: App mode calls it without the node
       const files = [...event.dataTransfer.files];
       if (files.length !== 1 || !isSafetensors(files[0])) return false; // several become several nodes
       isLidb(files[0]).then((yes) => {
-        if (yes) return receive(files[0], () => this);
+        if (yes) return receive(files[0], () => node);
         say("error", `${files[0].name} is not a LiDB`, "Drop a file that Save LiDB wrote; a LoRA belongs into the stock Load LoRA node.");
       });
       return true;

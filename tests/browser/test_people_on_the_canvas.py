@@ -120,6 +120,33 @@ def test_dropped_on_load_lidb_a_file_is_selected_there(canvas, tmp_path):
     assert choices(canvas) == [["HDB_LoadLiDB", "received/aunt.safetensors"]]
 
 
+def test_a_drop_that_reaches_the_node_without_itself_is_received(canvas, tmp_path):
+    """App mode takes the node's handler away from the node."""
+    canvas.evaluate("app.graph.add(LiteGraph.createNode('HDB_LoadLiDB'))")
+    save_lidb(tmp_path / "uncle.safetensors", person(4, "green"))
+    drop_on_handler = """async (bytes) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "uncle.safetensors"));
+        const { onDragDrop } = app.graph.nodes[0];
+        return onDragDrop(new DragEvent("drop", { dataTransfer: transfer }));
+    }"""
+    assert canvas.evaluate(drop_on_handler, list((tmp_path / "uncle.safetensors").read_bytes()))
+    wait_for_choice(canvas, "received/uncle.safetensors")
+
+
+def test_file_names_may_hold_the_date_and_other_nodes_values(canvas):
+    canvas.evaluate("""() => {
+        for (const kind of ["HDB_SaveLiDB", "HDB_ExportLoRA"]) app.graph.add(LiteGraph.createNode(kind));
+        for (const node of app.graph.nodes) {
+            node.widgets.find((w) => w.name === "filename_prefix").value = "lidb/%date:yyyy%/x";
+        }
+    }""")
+    sent = canvas.evaluate("(async () => (await app.graphToPrompt()).output)()")
+    year = canvas.evaluate("String(new Date().getFullYear())")
+    assert [node["inputs"]["filename_prefix"] for node in sent.values()] == [f"lidb/{year}/x"] * 2
+    assert canvas.evaluate("app.graph.nodes[0].widgets[0].value") == "lidb/%date:yyyy%/x"
+
+
 def test_the_list_of_files_shows_everybodys_picture_and_other_lists_none(frontend, canvas, base):
     folder = base / "output" / "lidb"
     folder.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ import torch
 
 from hyperdreambooth.lidb.file import load_lidb
 from hyperdreambooth.lidb.finetune import FinetuneSettings
-from hyperdreambooth.nodes.apply_lidb import apply_lidb, lidb_hooks
+from hyperdreambooth.nodes.apply_lidb import apply_lidb, as_lora, lora_hooks
 from hyperdreambooth.nodes.finetune import run_finetune
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "faceworld" / "weights"
@@ -122,7 +122,7 @@ def test_half_a_merge_is_half_a_person(host, faceworld, friend, plain):
 def test_hooks_of_both_kinds_stand_beside_patches_of_both_kinds(host, faceworld, friend, plain):
     pair = faceworld[:2]
     theirs = stock(host, "CreateHookLora", lora_name=SKETCH, strength_model=1.0, strength_clip=1.0)[0]
-    ours = lidb_hooks(friend, 1.0, 1.0)
+    ours = lora_hooks(as_lora(friend), 1.0, 1.0)
     together = stock(host, "CombineHooks2", hooks_A=theirs, hooks_B=ours)[0]
 
     def hooked(model, clip, hooks):

@@ -188,3 +188,18 @@ def test_a_broken_mask_is_the_pictures_fault_and_said_so(tmp_path):
     (tmp_path / "mask.png").write_bytes(whole.getvalue()[:60])
     with pytest.raises(ValueError, match="its mask is not a readable picture"):
         read_square(tmp_path / "a.png", tmp_path / "mask.png")
+
+
+def test_a_small_face_in_a_batch_does_not_shrink_the_others():
+    from hyperdreambooth.nodes.pictures import cut_squares
+
+    image = torch.rand(2, 200, 200, 3, generator=torch.Generator().manual_seed(0))
+    crops = cut_squares(image, [(0, 0, 60), (10, 10, 180)])
+    assert crops.shape == (2, 180, 180, 3) and torch.equal(crops[1], image[1, 10:190, 10:190])
+
+
+def test_predict_takes_one_word_for_where_the_face_is(host):
+    from hyperdreambooth.nodes.predict import PredictLiDB
+
+    with pytest.raises(ValueError, match="bounding_box and mask are connected"):
+        PredictLiDB.execute(None, torch.rand(1, 64, 64, 3), mask=torch.ones(1, 64, 64), bounding_box={"x": 0})

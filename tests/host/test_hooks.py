@@ -112,9 +112,10 @@ def test_a_schedule_that_begins_late_lies_between_plain_and_person(host, plain):
     assert min(distance[:2]) > 1 and max(distance[:2]) < distance[2]
 
 
-def test_strength_0_gives_hooks_that_do_nothing(host, plain):
+@pytest.mark.parametrize("schedule", [False, True])
+def test_strength_0_gives_hooks_that_do_nothing(host, plain, schedule):
     a = person(host, "a", "00_reference.png", strength=0.0)
-    assert np.array_equal(draw(host, ["hooked", 0], **a, **hooked(["a", 3])), plain)
+    assert np.array_equal(draw(host, ["hooked", 0], **a, **hooked(["a", 3], schedule)), plain)
 
 
 def as_batch(*pictures: np.ndarray) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """*Blend LiDBs*, *LiDB Info* and *Identity Score* in the real executor."""
 
+import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,8 +133,14 @@ def test_people_who_cannot_be_blended_are_refused_and_other_triggers_are_said(ho
         with pytest.raises(NodeFailed, match=says) as failure:
             host.run(graph)
         assert "\n" not in str(failure.value) and str(failure.value).endswith(".")
+    four = blend(["a", 0], ["a", 0]) | {}
+    four["inputs"]["lidb_4"] = ["wide", 0]
+    with pytest.raises(NodeFailed, match="LiDB 4 was made for Widebase"):
+        host.run(api | {"blend": four})
     report = host.run(api | {"blend": blend(["named", 0], ["a", 0])})["text"]["text"][0]
     assert '"[V] person" is kept' in report and "[V] face, [V] person" in report
+    left_out = host.run(api | {"blend": blend(["a", 0], ["a", 0], ["named", 0], weight_3=0.0)})["text"]["text"][0]
+    assert left_out.startswith("50 % of person 1 + 50 % of person 2;") and "differ" not in left_out
 
 
 def test_info_shows_the_thumbnail_and_survives_a_damaged_one(host, faceworld):
@@ -153,6 +161,55 @@ def test_info_shows_the_thumbnail_and_survives_a_damaged_one(host, faceworld):
     damaged["info"] = {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["load", 0]}}
     shown = host.run(damaged)["info"]
     assert "not shown: the thumbnail is no readable JPEG" in shown["text"][0] and "images" not in shown
+    huge = io.BytesIO()
+    Image.new("L", (20000, 8)).save(huge, "JPEG")
+    damaged = {"load": save_person(host, faceworld, "huge", thumbnail=huge.getvalue()), "info": damaged["info"]}
+    assert "of a usual size" in host.run(damaged)["info"]["text"][0]
+
+
+def save(host, prefix: str, kind: str = "HDB_SaveLiDB", precision: str = "float16") -> str:
+    """Save the friend under a prefix -> where in the output folder."""
+    api = {
+        "load": {"class_type": "HDB_LoadLiDB", "inputs": {"lidb_name": "hyperdreambooth_friend.lidb.safetensors"}},
+        "save": {"class_type": kind, "inputs": {"lidb": ["load", 0], "filename_prefix": prefix}},
+    }
+    if kind == "HDB_SaveLiDB":
+        api["save"]["inputs"]["precision"] = precision
+    [path] = host.saved(host.run(api)["save"])
+    assert path.is_file()
+    return str(path.relative_to(host.base / "output"))
+
+
+def test_nobody_is_overwritten_or_hidden_by_somebody_of_the_same_name(host):
+    in_a_folder = [save(host, "lidb/family/", precision=p) for p in ("float16", "float32")]
+    assert in_a_folder == [f"lidb/family/person_0000{i}_.safetensors" for i in (1, 2)]
+    assert save(host, "elsewhere/people") == "elsewhere/people_00001_.safetensors"
+    first = save(host, "lidb/twin")
+    assert first == "lidb/twin_00001_.safetensors"
+    for kind, node in (("lidb", "HDB_SaveLiDB"), ("loras", "HDB_ExportLoRA")):
+        taken = host.base / "models" / kind / "shared_00001_.safetensors"  # Load LiDB would find this one first
+        taken.write_bytes((host.base / "output" / first).read_bytes())
+        assert save(host, f"{kind}/shared", node) == f"{kind}/shared_00002_.safetensors"
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_nothing_stays_behind(host, monkeypatch):
+    (host.base / "output" / "lidb" / "full").mkdir(parents=True, exist_ok=True)
+
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    [written] = [m for m in list(sys.modules.values()) if (getattr(m, "__file__", "") or "").endswith("/lidb/file.py")
+                 and not m.__name__.startswith("hyperdreambooth.")]  # fmt: skip
+    monkeypatch.setattr(written, "save_file", full)
+    with pytest.raises(NodeFailed, match="could not be written into .*No space left.*Make room"):
+        save(host, "lidb/full/a")
+    assert list((host.base / "output" / "lidb" / "full").iterdir()) == []
+
+
+def test_a_name_that_comes_through_a_link_does_not_make_everything_run_again(host):
+    for name in ("HDB_LoadLiDB", "HDB_LoadHyperNet"):
+        assert host.nodes.NODE_CLASS_MAPPINGS[name].fingerprint_inputs(None) == "linked"
 
 
 def test_the_score_is_the_measures_own_and_prefers_the_right_person(host):

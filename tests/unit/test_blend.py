@@ -78,11 +78,12 @@ def test_a_layer_that_a_person_does_not_change_morphs_to_half_of_the_other():
     ("blend", "others", "weights", "says"),
     [
         (blend_residuals, [person(1)], [1, -1], "add up to 0"),
+        (blend_residuals, [person(1)], [1, -2], "add up to -1. They are divided by their sum, so it must be above 0"),
         (blend_residuals, [person(1, basis=Basis(a=6, b=5, seed=2))], [1, 1], "LiDB 2 is written in another basis"),
         (blend_factors, [person(1), person(2, table=select_targets({n: s for n, s in NAMES.items() if "te_" not in n}))],
          [1, 1, 1], "LiDB 3 was made for Somebase"),
-        (blend_factors, [person(1, rank=2)], [1, 0], r"rank \[1, 2\]"),
-        (blend_factors, [person(1, rank=0, full=1), person(2, full=1)], [1, 0, 0], r"rank \[1, 1, 2\]"),
+        (blend_factors, [person(1, rank=2)], [1, 1], r"rank \[1, 2\]"),
+        (blend_factors, [person(1, rank=0, full=1), person(2, full=1)], [1, 0, 1], r"rank \[1, 2\]"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_mixed_is_refused_in_one_sentence(blend, others, weights, says):
