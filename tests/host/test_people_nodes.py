@@ -188,6 +188,7 @@ def test_nobody_is_overwritten_or_hidden_by_somebody_of_the_same_name(host):
     assert first == "lidb/twin_00001_.safetensors"
     for kind, node in (("lidb", "HDB_SaveLiDB"), ("loras", "HDB_ExportLoRA")):
         taken = host.base / "models" / kind / "shared_00001_.safetensors"  # Load LiDB would find this one first
+        taken.parent.mkdir(exist_ok=True)
         taken.write_bytes((host.base / "output" / first).read_bytes())
         assert save(host, f"{kind}/shared", node) == f"{kind}/shared_00002_.safetensors"
 
