@@ -41,7 +41,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(CURDIR)/tests/unit $(CURDIR)/tests/host
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile "$(CURDIR)/tests/unit" "$(CURDIR)/tests/host"
 
 test-browser: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/browser

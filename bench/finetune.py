@@ -91,7 +91,7 @@ def main() -> None:
     rows = []
     for batch in args.batch:
         some = []
-        for name in args.rows:
+        for name in dict.fromkeys(("floor", "ours", *args.rows)):  # what all ratios are made with
             same = ["--side", str(args.side), "--batch", str(batch), "--steps", str(args.steps)]
             command = [sys.executable, "-m", "hyperdreambooth.bench.finetune", "--row", name, *same]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from .host_install import REPOSITORY
+from .links import link
 
 RESULT = REPOSITORY / "bench" / "results" / "evaluate.faceworld.json"
 SEEDS = 2
@@ -168,12 +169,12 @@ def whole_number(text: str) -> int:
 def _installed(hypernet: str | None, out: Path) -> str | None:
     """A file outside the model folders is linked into this run's own one; names stay names."""
     folder = out / "models" / "hypernets"
-    for link in folder.glob("*"):  # an earlier run's, which could hide the embedded file of the same name
-        if link.is_symlink():
-            link.unlink()
+    for earlier in folder.glob("*"):  # an earlier run's, which could hide the embedded file of the same name
+        if earlier.is_symlink() or earlier.stat().st_nlink > 1:
+            earlier.unlink()
     path = Path(hypernet or "")
     if not hypernet or not path.is_file():
         return hypernet
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / path.name).symlink_to(path.resolve())
+    link(path.resolve(), folder / path.name)
     return path.name

@@ -16,10 +16,12 @@ STAGES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=STAGES, nargs="?")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
+    if args.stage is None:
+        raise ValueError(f"Choose a stage: {', '.join(STAGES)}. Each has a --help of its own.")
     if args.stage in ("render", "controlnet") and not importlib.util.find_spec("skia"):
         raise ValueError("The renderer needs skia-python, which is not installed: pip install skia-python")
     if args.stage in ("base", "controlnet"):  # train the host's own modules

@@ -15,10 +15,12 @@ an --lr of 1e-6 to 5e-6, a hundred times less than here). Nothing of the checkpo
 """
 
 import argparse
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..methods.defaults import DEFAULTS
+from .links import link
 
 METHODS = [method for method in DEFAULTS if method != "hyperdreambooth"]
 ONLY = {
@@ -95,11 +97,12 @@ def finetune(args: argparse.Namespace, host) -> None:
             args, model, clip, vae, photos(args.image), hypernet and host.model_file("hypernets", hypernet)
         )
         size = person.save(args.out)
+    noun = " ".join(person.trigger.split()[1:])
     where = {
-        "lidb": 'models/lidb, for Load LiDB; its words are "[V] face"',
-        "lora": 'models/loras, for Load LoRA; its words are "[V] face"',
-        "dreambooth": 'models/checkpoints, for Load Checkpoint; its words are "[V] face"',
-        "textual-inversion": f'models/embeddings; its words are "embedding:{args.out.stem} face"',
+        "lidb": f'models/lidb, for Load LiDB; its words are "{person.trigger}"',
+        "lora": f'models/loras, for Load LoRA; its words are "{person.trigger}"',
+        "dreambooth": f'models/checkpoints, for Load Checkpoint; its words are "{person.trigger}"',
+        "textual-inversion": f'models/embeddings; its words are "embedding:{args.out.stem} {noun}"',
     }[args.method]
     loss = sum(person.losses[-5:]) / len(person.losses[-5:])
     print(
@@ -174,11 +177,10 @@ def offer(name: str, host, folder: str) -> str:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        link = host.base / "models" / folder / "given" / path.name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.resolve())
-        name = f"given/{path.name}"
+        place = host.base / "models" / folder / "given" / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        link(path.resolve(), place)
+        name = os.path.join("given", path.name)  # as the host lists it
     host.check_listed(folder, name)
     return name
 

@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 from .host_install import REPOSITORY, find_host
+from .links import link
 
 
 def pick_device() -> None:
@@ -45,11 +46,9 @@ class _Server:
 
 def link_extension(base: Path) -> None:
     """Link this repository into custom_nodes, also if an older link leads elsewhere; other processes may do the same."""
-    link = base / "custom_nodes" / "ComfyUI-HyperDreamBooth"
-    if link.resolve() != REPOSITORY:
-        own = base / f".link-{uuid.uuid4()}"  # not in custom_nodes, where a booting host would load it
-        own.symlink_to(REPOSITORY, target_is_directory=True)
-        own.replace(link)
+    place = base / "custom_nodes" / "ComfyUI-HyperDreamBooth"
+    if place.resolve() != REPOSITORY:
+        link(REPOSITORY, place, scratch=base)  # not in custom_nodes, where a booting host would load it
 
 
 def add_own_models(host: Path, base: Path) -> None:

@@ -27,9 +27,13 @@ def choose_people(images: Path | None, count: int | None) -> tuple[dict[str, Fac
         ValueError: no usable picture.
     """
     if images is None:
-        return {
-            f"person{path.name[:2]}": _committed(path) for path in sorted(PEOPLE.glob("*_reference.png"))[:count]
-        }, []
+        references = sorted(PEOPLE.glob("*_reference.png"))[:count]
+        if not references:
+            raise ValueError(
+                f"The test people are not in {PEOPLE}: they are part of the repository, not of what the registry installs. "
+                "Give pictures of your own, or clone the repository."
+            )
+        return {f"person{path.name[:2]}": _committed(path) for path in references}, []
     from ..hypernet.picture_folder import find_people, is_reference, mask_of
     from ..nodes.pictures import read_square, to_pil
 

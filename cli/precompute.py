@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         there = count_shard(args.out, number)
         lacking = there and min(there[0], fit - first) > there[1]  # fewer were asked for then
         if number % parts == part and (there is None or lacking):
-            shard = read_shard(args.out, number) if there else preparation.read(people[n] for n in names if n in people)
+            shard = read_shard(args.out, number) if there else preparation.read(names, people)
             before = len(shard.loss)
             preparation.fit_more(shard, fit - first, first, bar)
             write_shard(args.out, number, shard)

@@ -55,11 +55,14 @@ class Preparation:
             "fit": vars(self.fit),
         }
 
-    def read(self, people: Iterable[Person]) -> Shard:
-        """Everybody's pictures, with nobody fitted; what is broken is listed, and who has nothing left is left out."""
+    def read(self, wanted: Iterable[str], people: dict[str, Person]) -> Shard:
+        """The pictures of those who are wanted, with nobody fitted; what is broken is listed, and who has nothing is left out."""
         names, captions, owner, reference, faces, latents, skipped = [], [], [], [], [], [], []
-        for person in people:
-            kept = 0
+        for name in wanted:
+            if name not in people:
+                skipped.append((name, "there when the folder was begun, gone now"))
+                continue
+            person, kept = people[name], 0
             for picture in person.pictures:
                 try:
                     caption = caption_of(picture, self.prompt, self.trigger)
@@ -70,7 +73,7 @@ class Preparation:
                         latent = self.host.encode_image(large).half().cpu()
                     if not torch.isfinite(latent).all():
                         raise ValueError("the autoencoder makes numbers of it that are not finite")
-                except (ValueError, OSError) as error:
+                except (ValueError, PermissionError) as error:  # a disk or share that fails ends the run instead
                     skipped.append((person.label(picture), str(error)))
                     continue
                 faces.append((small[0] * 255 + 0.5).to(torch.uint8))

@@ -1,4 +1,4 @@
-"""The evaluation as one self-contained HTML page: figures, plots and every picture, nothing to load from elsewhere."""
+"""The evaluation as one self-contained HTML page: figures, plots and pictures, nothing to load from elsewhere."""
 
 import io
 from base64 import b64encode
@@ -60,7 +60,10 @@ def page(result: dict, values: dict, pictures: dict, references: dict[str, Image
         parts += ["<h2>Identity against prompt</h2>", _scatter(rows)]
         parts += [_paired(result)] if "paired" in result else []
     order, marks = _order(names, values)
-    parts += ["<h2>Pictures</h2>", "<p>Unpicked; every person and stage. Scroll a row sideways.</p>"]
+    parts += [
+        "<h2>Pictures</h2>",
+        "<p>Unpicked: of every person and stage the first photo, and the edits of the identities. Scroll a row sideways.</p>",
+    ]
     parts += [_person(name, marks.get(name), values, names, pictures, references[name], edits) for name in order]
     if result["skipped"]:
         items = "".join(f"<li>{escape(s['picture'])}: {escape(s['reason'])}</li>" for s in result["skipped"])
@@ -69,6 +72,8 @@ def page(result: dict, values: dict, pictures: dict, references: dict[str, Image
     sizes = sorted(result["files"].values())
     shown["identity files"] = f"{sizes[0] / 1000:.1f} to {sizes[-1] / 1000:.1f} KB" if sizes else "none"
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in shown.items())
+    taken = ", ".join(f"{row['stage']} {row['seconds']:.1f}" for row in rows if row["seconds"])
+    facts += f"<dt>seconds a person</dt><dd>{escape(taken or 'not measured')}</dd>"
     if alone := result.get("scored_on_reference"):
         facts += f"<dt>without another photo</dt><dd>{escape(', '.join(alone))}</dd>"
     parts += ["<h2>Facts</h2>", f"<dl>{facts}</dl>"]
@@ -180,7 +185,7 @@ def _order(names: list[str], values: dict) -> tuple[list[str], dict[str, str]]:
     if "finetuned" not in values:
         return names, {}
     ranked = [names[i] for i in np.argsort(-values["finetuned"]["identity"], kind="stable")]
-    first = {ranked[-1]: "worst", ranked[len(ranked) // 2]: "median", ranked[0]: "best"}
+    first = {ranked[len(ranked) // 2]: "median", ranked[-1]: "worst", ranked[0]: "best"}  # of two people, no median
     chosen = [n for n in (ranked[0], ranked[len(ranked) // 2], ranked[-1]) if n in first]
     chosen = list(dict.fromkeys(chosen))
     return chosen + [n for n in names if n not in first], first
@@ -193,7 +198,7 @@ def _person(name, mark, values, names, pictures, reference, edits) -> str:
             shown = pictures[stage][name]
             likeness = f" {values[stage]['identity'][names.index(name)]:.2f}" if stage in values else ""
             strip.append(_figure(shown[0], stage + likeness))
-            if stage == "finetuned":
+            if stage in ("predicted", "finetuned", "zero_40"):
                 edited = zip(shown[len(shown) - len(edits) :], edits, strict=True)
                 strip += [_figure(picture, prompt) for picture, prompt in edited]
     tag = f' <span class="tag">{mark}</span>' if mark else ""

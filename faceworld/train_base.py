@@ -3,12 +3,13 @@
     hyperdreambooth faceworld base --data DIR --autoencoder autoencoder.safetensors --out base.safetensors --minutes 60
 
 DIR comes from ``faceworld render base`` (``x.npy``, ``captions.json``); latents are made once and kept as
-``latents_<autoencoder>.npy``. The objective is v-prediction on Stable Diffusion's noise schedule with noise levels drawn
+``latents_<digest>.npy``. The objective is v-prediction on Stable Diffusion's noise schedule with noise levels drawn
 from a logit-normal around its middle. The file holds the moving average; ``--init`` continues from one.
 """
 
 import argparse
 import copy
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -124,28 +125,34 @@ def validation_loss(base: Base, latents: np.ndarray, captions: list[str]) -> flo
 
 
 @torch.no_grad()
-def latents_of(data: Path, autoencoder: dict[str, torch.Tensor], name: str) -> np.ndarray:
-    """(N, 8, 16, 16) half precision, made once."""
-    cache = data / f"latents_{name}.npy"
+def latents_of(data: Path, autoencoder: dict[str, torch.Tensor]) -> np.ndarray:
+    """(N, 8, 16, 16) half precision, made once for these pictures and this autoencoder."""
+    seen = hashlib.sha256((data / "captions.json").read_bytes())
+    for key in sorted(autoencoder):
+        seen.update(autoencoder[key].float().contiguous().numpy().tobytes())
+    cache = data / f"latents_{seen.hexdigest()[:12]}.npy"
     if not cache.is_file():
         model = SlimTAESD()
         model.load_state_dict(autoencoder)
+        model.to(memory_format=torch.channels_last)
         pictures, parts = np.load(data / "x.npy", mmap_mode="r"), []
         for i in range(0, len(pictures), 64):
             x = torch.from_numpy(pictures[i : i + 64].copy()).permute(0, 3, 1, 2).float() / 255
             parts.append(model.encode(x).half())
-        np.save(cache, torch.cat(parts).numpy())
+        partial = cache.with_suffix(".partial.npy")
+        np.save(partial, torch.cat(parts).numpy())
+        partial.replace(cache)
     return np.load(cache)
 
 
-def drawn(data: Path, autoencoder: dict[str, torch.Tensor], name: str, batch: int) -> tuple[np.ndarray, list[str]]:
+def drawn(data: Path, autoencoder: dict[str, torch.Tensor], batch: int) -> tuple[np.ndarray, list[str]]:
     """Latents (N, 8, 16, 16) and captions (N,) of rendered pictures, of which the last ``HELD_OUT`` are held out.
 
     Raises:
         ValueError: fewer captions than pictures, or too few pictures for a batch beside those held out.
     """
     captions = [record["caption"] for record in json.loads((data / "captions.json").read_text())]
-    latents = latents_of(data, autoencoder, name)
+    latents = latents_of(data, autoencoder)
     if len(latents) - HELD_OUT < batch or len(captions) != len(latents):
         raise ValueError(
             f"{data} has {len(latents)} pictures and {len(captions)} captions; both must agree, with more than "
@@ -169,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16, faster on processors that can")
     args = parser.parse_args(argv)
-    latents, captions = drawn(args.data, load_file(args.autoencoder), args.autoencoder.stem, args.batch)
+    latents, captions = drawn(args.data, load_file(args.autoencoder), args.batch)
     count = len(latents) - HELD_OUT
     rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
     with torch.random.fork_rng(devices=[]):

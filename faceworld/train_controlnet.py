@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16, faster on processors that can")
     args = parser.parse_args(argv)
     weights, autoencoder = from_checkpoint(load_file(args.checkpoint))
-    latents, captions = drawn(args.data, autoencoder, args.checkpoint.stem, args.batch)
+    latents, captions = drawn(args.data, autoencoder, args.batch)
     edges = edges_of(args.data, len(latents), args.processes)
     count = len(latents) - HELD_OUT
     rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)

@@ -61,7 +61,7 @@ def caption_of(picture: Path, otherwise: str, trigger: str) -> str:
         ValueError: it lacks the trigger phrase, so the picture could not be called by it later.
     """
     sidecar = picture.with_suffix(".txt")
-    caption = sidecar.read_text(encoding="utf-8").strip() if sidecar.is_file() else otherwise
+    caption = sidecar.read_text(encoding="utf-8-sig").strip() if sidecar.is_file() else otherwise
     if trigger not in caption:
         raise ValueError(f"its caption {caption!r} lacks the trigger phrase {trigger!r}; write it into {sidecar.name}")
     return caption
@@ -78,4 +78,4 @@ def _is_picture(path: Path) -> bool:
 
 
 def _natural(path: Path) -> list:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -294,10 +294,14 @@ def controls(
 ) -> dict[str, list[float]]:
     """Denoising loss of another photo and of an edit (if there are any), in the upper half of the noise levels.
 
+    People of whom there is but one photo are left out, unless nobody has more; then it is the loss of that very photo.
+
     Rows ``predicted``, ``mean`` (the mean prediction), ``wrong`` (the next person's), ``plain`` (no residual) see the
     same pictures, noise and levels; ``together`` people share a forward, and the result does not depend on it. Call
     inside ``host.training``.
     """
+    several = np.array([p for p in people if len(data.references[p]) > 1], dtype=int)
+    people = several if len(several) > 1 else people
     N = len(people)
     parts = [slice(i, i + together) for i in range(0, N, together)]
     faces = [data.references[p][0] for p in people]

@@ -50,7 +50,13 @@ def dreambooth(model, clip, vae, image: torch.Tensor, settings: Settings, prior:
     clip.add_patches({key: patch for key, patch in patches.items() if not key.startswith("diffusion_model.")})
     trained = sum(weight.numel() for weight in learned.values())
     return Personalised(
-        model, clip, trained, losses, time.time() - started, lambda path: write_checkpoint(path, model, clip, vae)
+        model,
+        clip,
+        trained,
+        losses,
+        time.time() - started,
+        settings.trigger,
+        lambda path: write_checkpoint(path, model, clip, vae),
     )
 
 

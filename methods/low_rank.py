@@ -50,7 +50,9 @@ def lidb(
     person = replace(person, **rounded)
     pair, seconds = apply_lidb(model, clip, person, 1.0, 1.0), time.time() - started
     trained = person.numbers - (start.numbers if start else 0)
-    return Personalised(*pair, trained, losses, seconds, lambda path: save_lidb(path, person, "float16"))
+    return Personalised(
+        *pair, trained, losses, seconds, person.facts.trigger, lambda path: save_lidb(path, person, "float16")
+    )
 
 
 def lora(model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = RANK) -> Personalised:
@@ -74,7 +76,7 @@ def lora(model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = 
         save_file(halves, path, metadata=lora_metadata(person, path.stem))
 
     pair, seconds = apply_lidb(model, clip, person, 1.0, 1.0), time.time() - started
-    return Personalised(*pair, person.numbers, losses, seconds, write)
+    return Personalised(*pair, person.numbers, losses, seconds, settings.trigger, write)
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ def textual_inversion(
         half = learned.detach().half()
     seconds = time.time() - started
     return Personalised(
-        model.clone(), with_vectors(clip, settings.identifier, half), half.numel(), losses, seconds,
+        model.clone(), with_vectors(clip, settings.identifier, half), half.numel(), losses, seconds, settings.trigger,
         lambda path: save_file({"emb_params": half}, path),
     )  # fmt: skip
 

@@ -104,9 +104,11 @@ def read_square(picture: Path, mask: Path | None = None) -> torch.Tensor:
 
     Raises:
         ValueError: the file is no picture, is too small or shows nothing.
+        OSError: the file cannot be read, which is no fault of the picture.
     """
+    content = io.BytesIO(picture.read_bytes())
     try:
-        image = _eight_bits(ImageOps.exif_transpose(Image.open(picture))).convert("RGB")
+        image = _eight_bits(ImageOps.exif_transpose(Image.open(content))).convert("RGB")
     except Exception as error:  # Pillow raises many kinds, some of them bare SyntaxError or DecompressionBombError
         raise ValueError(f"not a readable picture ({type(error).__name__})") from error
     white = None

@@ -1,7 +1,7 @@
 """Who is compared: every row of the tables, as settings.
 
-Learning rates are those that ``tuning.py`` found best on validation people (``docs/ablations.md``); none was chosen on the
-people of these tables.
+Learning rates were chosen on validation people (``docs/ablations.md``), none on the people of these tables; ``tuning.py`` tries
+them again.
 """
 
 from dataclasses import asdict, dataclass

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ...nodes.pictures import to_pil
 from . import arms as A
 from .arms import Arm
 from .records import Records
 from .statistics import common, interval, values
+from .world import Subject
 
 SIDE, LABEL = 96, 150
 SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, A.RIVALS[0], A.SLOW[0]]
@@ -35,14 +37,15 @@ def sheets(records: Records, measured: dict[str, dict], folder: Path) -> dict[st
 
 def _sheet(records: Records, shown: list[Arm], number: int) -> Image.Image | None:
     """One person, a row per method; None if a picture is missing."""
-    strips = [records.strip(arm, number) for arm in [A.CEILING, *shown]]
+    strips = [records.strip(arm, number) for arm in shown]
     if None in strips:
         return None
+    handed_in = to_pil(Subject(number).references()[0])
     page = Image.new("RGB", (LABEL + SIDE * (1 + len(COLUMNS)), SIDE * len(shown)), "white")
     pen = ImageDraw.Draw(page)
-    for y, (arm, strip) in enumerate(zip(shown, strips[1:], strict=True)):
+    for y, (arm, strip) in enumerate(zip(shown, strips, strict=True)):
         pen.multiline_text((6, SIDE * y + SIDE // 2 - 12), arm.label.replace(", ", "\n"), fill="black")
-        for x, (source, column) in enumerate([(strips[0], 0), *((strip, c) for c in COLUMNS)]):
+        for x, (source, column) in enumerate([(handed_in, 0), *((strip, c) for c in COLUMNS)]):
             side = source.height
             cut = source.crop((side * column, 0, side * (column + 1), side)).resize(
                 (SIDE, SIDE), Image.Resampling.LANCZOS
@@ -76,11 +79,13 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
     any_drawn = False
     for axis, (name, lines, metric) in zip(axes.flat, plots, strict=True):
+        compared: set[int] = set()
         for label, points in lines.items():
             there = {x: measured[arm.name] for x, arm in sorted(points.items()) if arm.name in measured}
             who = common({str(x): people for x, people in there.items()})
             if len(there) < 2 or not who:
                 continue
+            compared |= set(who)
             found = [interval(values(people, metric, who)) for people in there.values()]
             means, ends = (
                 [f.mean for f in found],
@@ -95,7 +100,7 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
             continue
         if metric == "identity" and ceilings:
             axis.axhline(
-                float(np.mean([scores["identity"] for scores in ceilings.values()])),
+                float(np.mean([scores["identity"] for number, scores in ceilings.items() if number in compared])),
                 color="grey",
                 linestyle=":",
                 linewidth=1,

@@ -12,6 +12,7 @@ from hyperdreambooth.cli.demo import clear
 from hyperdreambooth.cli.evaluate import Finished, _installed, add_arguments, is_the_committed_run
 from hyperdreambooth.cli.headless import NodeFailed, link_extension
 from hyperdreambooth.cli.host_install import REPOSITORY
+from hyperdreambooth.cli.links import link
 from hyperdreambooth.cli.people import choose_people, one_person
 
 
@@ -165,3 +166,25 @@ def test_processes_that_boot_at_once_all_find_the_link(tmp_path):
     moved.symlink_to(tmp_path / "an older clone")
     link_extension(base)
     assert moved.resolve() == REPOSITORY
+
+
+def test_a_link_takes_the_place_of_an_older_one_and_leaves_nothing_else(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+        link(tmp_path / name, tmp_path / "folder")
+        link(tmp_path / name / "file", tmp_path / "linked")
+        assert (tmp_path / "folder" / "file").read_text() == (tmp_path / "linked").read_text() == name
+    assert {p.name for p in tmp_path.iterdir()} == {"one", "two", "folder", "linked"}
+
+
+def test_an_archive_without_the_test_people_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("hyperdreambooth.cli.people.PEOPLE", tmp_path)
+    with pytest.raises(ValueError, match="The test people are not in .*part of the repository"):
+        choose_people(None, 4)
+
+
+def test_faceworld_without_a_stage_names_them():
+    with pytest.raises(SystemExit) as left:
+        main(["faceworld"])
+    assert "Choose a stage: " in left.value.code and "controlnet" in left.value.code

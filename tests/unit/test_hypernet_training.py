@@ -223,6 +223,19 @@ def test_controls_do_not_depend_on_who_shares_a_forward(data):
         assert losses == pytest.approx(pairs[name], rel=1e-5) and losses == pytest.approx(threes[name], rel=1e-5)
 
 
+def test_the_controls_leave_out_whoever_has_one_photo_unless_nobody_has_more(data):
+    """Their own reference would be the other photo, which copying explains."""
+    job = training(data)
+    run(job, 2)
+    losses = lambda people: controls(job.average, job.identity, job.host, data, np.array(people))  # noqa: E731
+    three = losses([0, 1, 2])
+    data.references[3] = data.references[3][:1]
+    assert losses([0, 1, 2, 3]) == three
+    for p in range(4):
+        data.references[p] = data.references[p][:1]
+    assert len(losses([0, 1, 2, 3])["predicted"]) == len(three["predicted"])
+
+
 def test_accumulated_shares_are_the_whole_step(data):
     recipe = replace(RECIPE, steps=6)
     whole, shares = training(data, recipe), training(data, recipe, accumulate=2)

@@ -47,6 +47,11 @@ def test_the_archive_holds_what_runs_and_leaves_out_what_only_developers_need(tm
     check = ["git", "-C", tmp_path, "check-ignore", "--no-index", "--stdin"]
     ignored = subprocess.run(check, input=asked, capture_output=True, text=True).stdout.split()
     assert ignored == list(KEPT_BACK)
+    modules = [package.replace("hyperdreambooth", "", 1).replace(".", "/").strip("/") for package in
+               PROJECT["tool"]["setuptools"]["packages"]]  # fmt: skip
+    needed = [f"{module}/__init__.py".removeprefix("/") for module in modules]
+    assert all((ROOT / file).is_file() for file in needed)
+    assert subprocess.run(check, input="\n".join(needed), capture_output=True, text=True).stdout == ""
 
 
 def test_the_registry_finds_what_it_asks_for():

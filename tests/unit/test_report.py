@@ -99,7 +99,7 @@ def test_the_page_stands_alone_and_shows_everybody(scored):
     text = made(scores, rows(SCORES, {}) if scored else [{"stage": "predicted", "seconds": 1.0}])
     bare = re.sub(r"data:image/jpeg;base64,[\w+/=]+", "", text)
     assert not re.search(r"//|url\(|href|@import|<script|<b>", bare)
-    assert text.count('class="who"') == 3 and text.count("<img") == 3 * 7
+    assert text.count('class="who"') == 3 and text.count("<img") == 3 * (1 + 4 + 3 * 2)
     assert ("best" in text and "worst" in text) == scored
     assert ("<svg" in text) == scored and ("no scores" in text) == (not scored)
     assert "torn" in text and "0.0125" in text and "zero_learning_rate" not in text
