@@ -49,6 +49,22 @@ def from_checkpoint(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Ten
     return base, from_taesd(taesd)
 
 
+def load_base(path: Path) -> dict[str, torch.Tensor]:
+    """``unet.*`` and ``text.*`` tensors of a file of ``faceworld base``, or of a checkpoint."""
+    state = load_file(path)
+    return from_checkpoint(state)[0] if _is_checkpoint(state) else state
+
+
+def load_autoencoder(path: Path) -> dict[str, torch.Tensor]:
+    """``SlimTAESD`` state dict of a file of ``faceworld autoencoder``, or of a checkpoint."""
+    state = load_file(path)
+    return from_checkpoint(state)[1] if _is_checkpoint(state) else state
+
+
+def _is_checkpoint(state: dict[str, torch.Tensor]) -> bool:
+    return any(key.startswith("first_stage_model.") for key in state)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ..hypernet.muon import Muon
 from .autoencoder import SlimTAESD, wake
-from .export import from_checkpoint
+from .export import load_autoencoder
 
 HELD_OUT = 256
 
@@ -80,11 +80,10 @@ def main(argv: list[str] | None = None) -> None:
         torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
         model = SlimTAESD()
     if args.init:
-        state = load_file(args.init)
-        model.load_state_dict(from_checkpoint(state)[1] if any(k.startswith("first_stage") for k in state) else state)
+        model.load_state_dict(load_autoencoder(args.init))
+    model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
     first = copy.deepcopy(model).requires_grad_(False)
     wake(model, stream)
-    model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
     edge = ("encoder.0.", "encoder.14.", "decoder.1.", "decoder.19.")
     model.encoder.requires_grad_(not args.decoder_only)
     optimizer = Muon({k: p for k, p in model.named_parameters() if p.requires_grad}, args.lr, adam_names=edge)

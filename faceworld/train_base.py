@@ -18,11 +18,11 @@ import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
 import comfy.ops
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ..hypernet.muon import Muon
 from .autoencoder import LATENT_CHANNELS, SlimTAESD
-from .export import from_checkpoint
+from .export import load_autoencoder, load_base
 from .family import TEXT_CONFIG, WIDTH, FaceworldTextModel
 from .train_autoencoder import face_weight
 from .vocabulary import MAX_LENGTH, PAD, WordTokenizer
@@ -176,15 +176,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16, faster on processors that can")
     args = parser.parse_args(argv)
-    latents, captions = drawn(args.data, load_file(args.autoencoder), args.batch)
+    latents, captions = drawn(args.data, load_autoencoder(args.autoencoder), args.batch)
     count = len(latents) - HELD_OUT
     rng, stream = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(torch.Generator().manual_seed(args.seed).get_state())
         base = Base()
     if args.init:
-        state = load_file(args.init)
-        base.load_state_dict(from_checkpoint(state)[0] if any(k.startswith("first_stage") for k in state) else state)
+        base.load_state_dict(load_base(args.init))
     average = copy.deepcopy(base)
     weight = torch.nn.functional.avg_pool2d(face_weight(args.face)[None], 8)[0]  # (16, 16), mean 1
     edge = ("unet.input_blocks.0.", "unet.out.2", "text.embeddings.")

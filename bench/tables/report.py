@@ -34,8 +34,8 @@ numbers can be laid beside the paper's. The paper's tables stand beside ours for
 
 **How to read it.** Means over test people whom nothing was trained or tuned on, each with the 95 % interval of a bootstrap over people; rows of one table are compared on the
 same people, prompts and sampling seeds. *plain model* is the floor; *another photo* scores a photo of the person that no method saw and is the ceiling; *wrong person* and *mean
-prediction* are controls. The share is the way from floor to ceiling. One training seed everywhere; learning rates and steps were chosen on other people (`docs/ablations.md`), and so was
-nothing about the rows themselves but one thing: that HyperDreamBooth relaxes in the full space by default was decided after these tables had shown it better on these people.
+prediction* are controls. The share is the way from floor to ceiling. One training seed everywhere; learning rates and steps were chosen on other people (`docs/ablations.md`). One choice was
+made on these: that HyperDreamBooth relaxes in the full space by default was decided after these tables had shown it to be better.
 
 | score | what it is | better |
 |---|---|---|
