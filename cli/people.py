@@ -34,12 +34,14 @@ def choose_people(images: Path | None, count: int | None) -> tuple[dict[str, Fac
                 "Give pictures of your own, or clone the repository."
             )
         return {f"person{path.name[:2]}": _committed(path) for path in references}, []
-    from ..hypernet.picture_folder import find_people, is_reference, mask_of
+    from ..hypernet.picture_folder import TOO_DEEP, find_people, is_reference, mask_of
     from ..nodes.pictures import read_square, to_pil
 
     faces, skipped = {}, []
     for person in find_people(images):
         found = []
+        if not person.pictures:
+            skipped.append({"picture": person.name, "reason": TOO_DEEP})
         for picture in [p for p in person.pictures if is_reference(p)] or person.pictures:
             try:
                 found.append(to_pil(read_square(picture, mask_of(picture))[0]))

@@ -8,7 +8,7 @@ import comfy.sd
 import folder_paths
 import torch
 
-from ..hypernet.picture_folder import Person, caption_of, is_reference, mask_of
+from ..hypernet.picture_folder import TOO_DEEP, Person, caption_of, is_reference, mask_of
 from ..hypernet.precompute import FitSettings, fit_people
 from ..hypernet.shards import Shard
 from ..lidb.basis import Basis
@@ -63,6 +63,8 @@ class Preparation:
                 skipped.append((name, "there when the folder was begun, gone now"))
                 continue
             person, kept = people[name], 0
+            if not person.pictures:
+                skipped.append((name, TOO_DEEP))
             for picture in person.pictures:
                 try:
                     caption = caption_of(picture, self.prompt, self.trigger)

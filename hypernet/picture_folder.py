@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+TOO_DEEP = "its pictures lie further down, where they are not looked for; move them up into this sub-folder"
 
 
 @dataclass(frozen=True)
 class Person:
-    """``name`` is the sub-folder's or the file's; ``pictures`` in natural order."""
+    """``name`` is the sub-folder's or the file's; ``pictures`` in natural order, none if they are ``TOO_DEEP``."""
 
     name: str
     pictures: tuple[Path, ...]
@@ -25,10 +26,10 @@ class Person:
 
 
 def find_people(folder: Path) -> list[Person]:
-    """Everybody in a folder, in natural order of their names.
+    """Everybody in a folder, in natural order of their names; also those whose pictures lie too deep, to be told of.
 
     Raises:
-        ValueError: there is no such folder, or no picture in it.
+        ValueError: there is no such folder, or no picture in it or one folder down.
     """
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}. Give a folder with one sub-folder or one picture per person.")
@@ -38,11 +39,11 @@ def find_people(folder: Path) -> list[Person]:
             continue
         if entry.is_dir():
             pictures = tuple(sorted((p for p in entry.iterdir() if _is_picture(p)), key=_natural))
-            if pictures:
+            if pictures or any(_is_picture(p) for p in entry.rglob("*")):
                 people.append(Person(entry.name, pictures))
         elif _is_picture(entry):
             people.append(Person(entry.name, (entry,)))
-    if not people:
+    if not any(person.pictures for person in people):
         raise ValueError(
             f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))}), neither directly nor one folder down. Give a "
             "folder with one sub-folder or one picture per person."

@@ -14,13 +14,14 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ...cli.host_install import REPOSITORY
 from ...cli.study import digest
-from .arms import GROUPS, QUICK, Arm, all_arms
+from .arms import GROUPS, QUICK, Arm
 from .costs import MEASURED, has_cost, measure_costs
 from .hypernets import HYPERNETS, train_hypernet
 from .records import Records
@@ -29,42 +30,65 @@ from .world import TEST, VALIDATION
 
 WEIGHTS = REPOSITORY / "faceworld" / "weights"
 COMMON = REPOSITORY / "output" / "tables"  # what the quick run shares with the whole one
+RESULTS = REPOSITORY / "bench" / "results"
 QUICK_PEOPLE = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is measured: ``groups`` of (rows, people) on the people of ``split``; ``results`` None: beside the records."""
+
+    name: str
+    groups: list[tuple[list[Arm], int]]
+    split: int = TEST
+    results: Path | None = None
+
+    @property
+    def out(self) -> Path:
+        return REPOSITORY / "output" / self.name
+
+    def records(self) -> Records:
+        return Records(self.out / "records", self.results or self.out / "results", weights())
+
+
+WHOLE = Run("tables", GROUPS, results=RESULTS / "tables")
+SLICE = Run("tables_quick", [(QUICK, QUICK_PEOPLE)])
+RATES = Run("tables_tuning", [(TUNING, PEOPLE)], VALIDATION, RESULTS / "tuning")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people, {len(QUICK)} rows")
-    parser.add_argument("--tuning", action="store_true", help=f"{PEOPLE} validation people, {len(TUNING)} rows")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people, {len(QUICK)} rows")
+    one.add_argument("--tuning", action="store_true", help=f"{PEOPLE} validation people, {len(TUNING)} rows")
     parser.add_argument("--report", action="store_true", help="only put together what has been measured")
     parser.add_argument("--workers", type=int, help="processes (default: one per CPU core; one on a GPU)")
-    parser.add_argument("--groups", type=int, nargs="+", help=f"only these of the {len(GROUPS)} groups of rows, from 0")
+    parser.add_argument("--groups", type=int, nargs="+", choices=range(len(GROUPS)), help="only these groups of rows")
     parser.add_argument("--people", type=int, help="at most so many people a row")
     parser.add_argument("--minutes", type=float, help="stop beginning new people then")
     parser.add_argument("--share", help=argparse.SUPPRESS)  # i/n: this worker's people
     args = parser.parse_args()
-    kind = "tables_quick" if args.quick else "tables_tuning" if args.tuning else "tables"
-    out = REPOSITORY / "output" / kind
-    records = Records(out / "records", _results(args, out), weights())
+    run = SLICE if args.quick else RATES if args.tuning else WHOLE
+    if args.groups and run is not WHOLE:
+        parser.error("--groups chooses among the rows of the whole tables; leave it out, or --quick or --tuning.")
+    records = run.records()
     if args.share:
-        work(args, out, records)
+        work(args, run, records)
         return
     if not args.report:
-        if args.quick:  # a slice that was measured before would prove nothing
-            shutil.rmtree(out, ignore_errors=True)
-        _run_workers(args, records)
-        if not (args.quick or args.tuning):
-            _costs(out, records)
-    if args.tuning:
-        for arm in TUNING:
-            records.commit(arm)
+        if run is SLICE:  # a slice that was measured before would prove nothing
+            shutil.rmtree(run.out, ignore_errors=True)
+        _run_workers(args, run, records)
+        if run is WHOLE:
+            _costs(run, records)
+    for arm in {arm.name: arm for arms, _ in run.groups for arm in arms}.values():
+        records.commit(arm)
+    if run is RATES:
         write_tuning(records, REPOSITORY / "docs" / "tuning.md")
         return
-    for arm in all_arms().values():
-        records.commit(arm)
     from .report import write_report
 
-    write_report(records, out if args.quick else REPOSITORY / "docs", whole=not args.quick)
+    write_report(records, run.out if run is SLICE else REPOSITORY / "docs", whole=run is WHOLE)
 
 
 def weights() -> dict:
@@ -75,29 +99,26 @@ def weights() -> dict:
     return {f"{kind}_sha256": digest(path)[:16] for kind, path in files.items()} | {"scores": SCORES_VERSION}
 
 
-def plan(args: argparse.Namespace) -> list[tuple[list[Arm], int]]:
+def plan(args: argparse.Namespace, run: Run) -> list[tuple[list[Arm], int]]:
     """(arms, people) in the order of measuring."""
-    if args.quick or args.tuning:
-        chosen = [(QUICK, QUICK_PEOPLE) if args.quick else (TUNING, PEOPLE)]
-    else:
-        chosen = [GROUPS[i] for i in args.groups or range(len(GROUPS))]
+    chosen = [run.groups[i] for i in args.groups] if args.groups else run.groups
     return [(arms, min(people, args.people or people)) for arms, people in chosen]
 
 
-def work(args: argparse.Namespace, out: Path, records: Records) -> None:
+def work(args: argparse.Namespace, run: Run, records: Records) -> None:
     """One worker: every n-th person, all arms of a group before the next person."""
     share, shares = (int(v) for v in args.share.split("/"))
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     begun, bench = time.time(), None
-    for arms, people in plan(args):
+    for arms, people in plan(args, run):
         for number in range(share, people, shares):
             for arm in arms:
                 if records.load(arm, number) is not None:
                     continue
                 if args.minutes and time.time() - begun > 60 * args.minutes:
                     return
-                bench = bench or open_bench(out / f"host{share}", VALIDATION if args.tuning else TEST)
+                bench = bench or open_bench(run.out / f"host{share}", run.split)
                 scores, pictures = bench.score(arm, number)
                 records.store(arm, number, scores, pictures)
                 shown = "  ".join(f"{name} {scores[name]:.3f}" for name in ("identity", "prompt") if name in scores)
@@ -115,10 +136,10 @@ def open_bench(base: Path, split: int = TEST):
     return Bench(HeadlessHost(base), COMMON / "hypernets", rulers, split=split)
 
 
-def _run_workers(args: argparse.Namespace, records: Records) -> None:
+def _run_workers(args: argparse.Namespace, run: Run, records: Records) -> None:
     from .parameters import parameter_reader
 
-    groups = plan(args)
+    groups = plan(args, run)
     missing = {
         a.hypernet for arms, people in groups for a in arms if any(records.load(a, i) is None for i in range(people))
     }
@@ -137,15 +158,10 @@ def _run_workers(args: argparse.Namespace, records: Records) -> None:
         sys.exit("A worker has failed; see above. What was measured is kept, and the same command goes on from there.")
 
 
-def _costs(out: Path, records: Records) -> None:
+def _costs(run: Run, records: Records) -> None:
     """Alone, after the workers."""
     if missing := [arm for arm in MEASURED if records.everybody(arm) and not has_cost(records, arm)]:
-        measure_costs(open_bench(out / "host0"), records, missing)
-
-
-def _results(args: argparse.Namespace, out: Path) -> Path:
-    kept = REPOSITORY / "bench" / "results"
-    return out / "results" if args.quick else kept / "tuning" if args.tuning else kept / "tables"
+        measure_costs(open_bench(run.out / "host0"), records, missing)
 
 
 if __name__ == "__main__":

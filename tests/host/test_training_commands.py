@@ -77,7 +77,7 @@ def kill_at_random(arguments, out: Path, kills: int, most: float, chance: random
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Eight drawn people in folders, one of them with a broken picture; and a file that shows nothing."""
+    """Eight drawn people in folders, one of them with a broken picture; a file that shows nothing, and a person too deep."""
     folder = tmp_path_factory.mktemp("faces")
     for p in range(8):
         pictures, record = person_pictures(911, 2, 1, (p, False))
@@ -90,6 +90,8 @@ def images(tmp_path_factory) -> Path:
         (folder / "4" / f"{name}.txt").write_text(caption)
     (folder / "3" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 half a picture")
     Image.new("RGB", (200, 200), "grey").save(folder / "0_nobody.png")
+    (folder / "family" / "anna").mkdir(parents=True)
+    shutil.copy(folder / "4" / "photo_0.png", folder / "family" / "anna" / "photo.png")
     return folder
 
 
@@ -110,7 +112,7 @@ def test_precompute_reports_what_it_skips(people):
     report = json.loads((people / "report.json").read_text())
     reasons = {entry["picture"]: entry["reason"] for entry in report["skipped"]}
     expected = {"3/torn.jpg": "not a readable picture", "0_nobody.png": "single colour", "4/wordy.png": "75 tokens",
-                "4/weighty.png": "(weights)"}  # fmt: skip
+                "4/weighty.png": "(weights)", "family": "further down"}  # fmt: skip
     assert reasons.keys() == expected.keys() and all(text in reasons[picture] for picture, text in expected.items())
     assert (report["people"], report["pictures"], report["fitted"]) == (8, 24, 8)
 

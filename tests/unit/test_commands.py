@@ -76,8 +76,11 @@ def test_everybodys_further_photos_are_found_and_edits_are_not_among_them(tmp_pa
         (tmp_path / folder).mkdir()
         for seed, name in enumerate(names):
             noise(64, 64, seed=seed).save(tmp_path / folder / name)
+    (tmp_path / "family" / "anna").mkdir(parents=True)
+    noise(64, 64).save(tmp_path / "family" / "anna" / "photo.png")
     people, skipped = choose_people(tmp_path, None)
-    assert not skipped and len(people) == 3 and [len(p.others) for p in people.values()] == [2, 0, 0]
+    assert [s["picture"] for s in skipped] == ["family"] and "further down" in skipped[0]["reason"]
+    assert len(people) == 3 and [len(p.others) for p in people.values()] == [2, 0, 0]
     assert (np.asarray(people["a_b"].reference) == np.asarray(noise(64, 64, seed=1))).all()
     committed, _ = choose_people(None, 2)
     assert list(committed) == ["person00", "person01"] and [len(p.others) for p in committed.values()] == [3, 3]

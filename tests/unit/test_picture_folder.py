@@ -32,6 +32,10 @@ def test_captions_come_from_beside_the_picture_and_must_have_the_trigger(tmp_pat
 def test_nothing_to_learn_from_is_said(tmp_path):
     with pytest.raises(ValueError, match="has no pictures"):
         find_people(tmp_path)
+    (tmp_path / "family" / "anna").mkdir(parents=True)
+    (tmp_path / "family" / "anna" / "photo.png").touch()
+    with pytest.raises(ValueError, match="has no pictures"):
+        find_people(tmp_path)
     with pytest.raises(ValueError, match="There is no folder"):
         find_people(tmp_path / "gone")
 
