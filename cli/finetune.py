@@ -5,7 +5,7 @@
 method             what is trained                          file, and where ComfyUI looks for it
 lidb               a few ranks, with --hypernet beside      LiDB (MBs; KBs with --space basis), models/lidb, Load LiDB
                    its prediction, else from zero
-lora               a LoRA of the same layers                kohya LoRA (MBs), models/loras, Load LoRA
+lora               a LoRA of the same layers                kohya LoRA (MBs), models/loras, Load LoRA (Model and CLIP)
 dreambooth         every weight of UNet and text encoder    checkpoint (GBs), models/checkpoints, Load Checkpoint
 textual-inversion  vectors in the place of the word [V]      embedding (KBs), models/embeddings, embedding:NAME in a prompt
 
@@ -100,7 +100,7 @@ def finetune(args: argparse.Namespace, host) -> None:
     noun = " ".join(person.trigger.split()[1:])
     where = {
         "lidb": f'models/lidb, for Load LiDB; its words are "{person.trigger}"',
-        "lora": f'models/loras, for Load LoRA; its words are "{person.trigger}"',
+        "lora": f'models/loras, for Load LoRA (Model and CLIP); its words are "{person.trigger}"',
         "dreambooth": f'models/checkpoints, for Load Checkpoint; its words are "{person.trigger}"',
         "textual-inversion": f'models/embeddings; its words are "embedding:{args.out.stem} {noun}"',
     }[args.method]

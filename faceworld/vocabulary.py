@@ -1,5 +1,6 @@
 """The words of faceworld's captions and the tokenizer that the host's text encoder uses for them."""
 
+import logging
 import re
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "[V]")
@@ -28,6 +29,9 @@ class WordTokenizer:
 
     def __call__(self, text: str) -> dict[str, list[int]]:
         words = re.findall(r"\[[vV]\]|[a-z0-9]+", text.lower())
+        if foreign := [w for w in words if w != "[v]" and w not in self._index]:
+            logging.warning("The miniature model does not know the word %s: it is ignored. It knows: %s.",
+                            ", ".join(foreign), " ".join(sorted(WORDS[len(SPECIAL) :])))  # fmt: skip
         ids = [self._index.get("[V]" if w == "[v]" else w, UNKNOWN) for w in words]
         return {"input_ids": [BOS, *ids, EOS]}
 

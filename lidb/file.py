@@ -120,7 +120,11 @@ def load_lidb(path: str | Path, learned: Resolver = nowhere) -> LiDB:
 
 def _read(name: str, file, metadata: dict[str, str], learned: Resolver) -> LiDB:
     if metadata.get("format") != FORMAT:
-        kind = "a LoRA (use the Load LoRA node)" if any("lora" in key for key in file.keys()) else "some other model"
+        kind = (
+            "a LoRA (use the Load LoRA (Model and CLIP) node)"
+            if any("lora" in key for key in file.keys())
+            else "some other model"
+        )
         raise ValueError(f"{name} is not a LiDB but {kind}. Choose a file that Save LiDB wrote.")
     if metadata.get("version") != str(VERSION):
         raise ValueError(

@@ -56,7 +56,7 @@ def lidb(
 
 
 def lora(model, clip, vae, image: torch.Tensor, settings: Settings, rank: int = RANK) -> Personalised:
-    """A LoRA of rank ``rank`` on the target layers; the file is kohya's, for the stock *Load LoRA*.
+    """A LoRA of rank ``rank`` on the target layers; the file is kohya's, for the stock *Load LoRA (Model and CLIP)*.
 
     Args:
         image: the person's pictures (P, H, W, C) in 0..1.

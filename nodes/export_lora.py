@@ -17,8 +17,8 @@ class ExportLoRA(io.ComfyNode):
             node_id="HDB_ExportLoRA",
             display_name="Export LiDB as LoRA",
             category=CATEGORY,
-            description="Writes a person as an ordinary LoRA file (kohya names) that the stock Load LoRA node lists, and puts "
-            "it on the wire for Load LoRA Model and Save LoRA Weights. The export is exact.",
+            description="Writes a person as an ordinary LoRA file (kohya names) that the stock Load LoRA (Model and CLIP) node lists, "
+            "and puts it on the wire for Load LoRA Model and Save LoRA Weights. The export is exact.",
             search_aliases=["hyperdreambooth", "convert to lora"],
             is_output_node=True,
             inputs=[
@@ -26,7 +26,7 @@ class ExportLoRA(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="loras/person",
-                    tooltip="File name in the output folder; a number is appended. Files under loras/ are listed by Load LoRA.",
+                    tooltip="File name in the output folder; a number is appended. Files under loras/ are listed by Load LoRA (Model and CLIP).",
                 ),
             ],
             outputs=[

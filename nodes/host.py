@@ -142,7 +142,7 @@ class HostModel:
             raise ValueError(
                 "This CLIP carries hooks (Set CLIP Hooks), whose other half acts on the diffusion model in sampling only, so a "
                 "finetune would see half of them. Connect the CLIP from before that node; what shall count as part of the "
-                "model goes through Load LoRA."
+                "model goes through Load LoRA (Model and CLIP)."
             )
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))

@@ -19,10 +19,13 @@ def picture(name):
     return torch.from_numpy(np.array(Image.open(PEOPLE / name))).permute(2, 0, 1)[None].float() / 255
 
 
-def test_words_become_tokens():
+def test_words_become_tokens_and_unknown_ones_are_named(caplog):
+    WordTokenizer()("pop art of a [V] face")
+    assert not caplog.messages
     ids = WordTokenizer()("a Photo of a [V] face, please")["input_ids"]
     assert [WORDS[i] for i in ids[1:-1]] == ["a", "photo", "of", "a", "[V]", "face", "<unk>"]
     assert (ids[0], ids[-1], ids[-2]) == (BOS, EOS, UNKNOWN) and len(set(WORDS)) == len(WORDS) == 69
+    assert "does not know the word please: it is ignored" in caplog.text and " pixel " in caplog.text
 
 
 def test_the_identity_metric_tells_people_apart():
