@@ -4,6 +4,7 @@ The extension is linked into ``custom_nodes/`` of a base directory and loaded ex
 """
 
 import asyncio
+import copy
 import logging
 import os
 import sys
@@ -169,7 +170,7 @@ class HeadlessHost:
         Raises:
             NodeFailed: the graph is invalid, a node raised, or the run was interrupted.
         """
-        identifier = str(uuid.uuid4())
+        identifier, prompt = str(uuid.uuid4()), copy.deepcopy(prompt)  # the host notes in it whether files have changed
         valid, error, outputs, node_errors = asyncio.run(self._execution.validate_prompt(identifier, prompt, None))
         if not valid or node_errors:
             details = [

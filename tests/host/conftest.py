@@ -1,5 +1,6 @@
 """The real ComfyUI, booted once in this process. A missing host is a failure, never a skip."""
 
+import atexit
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # booted while pytest collects, because the test modules import node code, which imports the host
 _BASE = Path(tempfile.mkdtemp(prefix="hyperdreambooth-tests-"))
+atexit.register(shutil.rmtree, _BASE, ignore_errors=True)  # also where no test of this process asks for the host
 _HOST = HeadlessHost(_BASE)
 
 
 @pytest.fixture(scope="session")
 def host():
-    yield _HOST
-    shutil.rmtree(_BASE, ignore_errors=True)
+    return _HOST
 
 
 @pytest.fixture(scope="session")

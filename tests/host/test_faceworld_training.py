@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hyperdreambooth.faceworld import export, train_autoencoder, train_base
 from hyperdreambooth.faceworld.autoencoder import SlimTAESD
@@ -91,7 +92,11 @@ def test_the_commands_of_the_recipe_lead_from_pictures_to_a_checkpoint(host, tmp
     assert float(re.search(r"held-out psnr ([0-9.]+) dB", said)[1]) > 28
     assert float(re.search(r"held-out loss ([0-9.]+)", said)[1]) < 0.26  # of a network that begins: about 1
     export.main(["--base", base, "--autoencoder", autoencoder, "--out", checkpoint])
-    assert set(comfy.utils.load_torch_file(checkpoint)) == set(comfy.utils.load_torch_file(committed))
+    made, old = comfy.utils.load_torch_file(checkpoint), comfy.utils.load_torch_file(committed)
+    joined = to_checkpoint(load_file(base), load_file(autoencoder))
+    assert made.keys() == old.keys() == joined.keys() and all(torch.equal(made[k], joined[k]) for k in made)
+    for part in ("model.diffusion_model.", "cond_stage_model.", "first_stage_model."):  # each has learnt something
+        assert any(not torch.equal(made[k], old[k]) for k in made if k.startswith(part)), part
     with pytest.raises(SystemExit):
         train_autoencoder.main(["--data", str(tmp_path), "--out", autoencoder, "--pull", "0.1"])
     assert "--pull needs --init" in capsys.readouterr().err

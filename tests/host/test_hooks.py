@@ -17,7 +17,7 @@ def node(kind: str, **inputs) -> dict:
     return {"class_type": kind, "inputs": inputs}
 
 
-def person(host, name: str, photo: str, strength: float = 1.0) -> dict:
+def person(host, name: str, photo: str, strength: float = 1.0, strength_clip: float | None = None) -> dict:
     """Nodes that predict somebody and make hooks of them: ``NAME`` is *Apply LiDB to Model*, its outputs 0, 1 the patched pair."""
     (host.base / "input" / photo).write_bytes((PEOPLE / photo).read_bytes())
     return {
@@ -29,7 +29,7 @@ def person(host, name: str, photo: str, strength: float = 1.0) -> dict:
             clip=["base", 1],
             lidb=[f"{name} lidb", 0],
             strength_model=strength,
-            strength_clip=strength,
+            strength_clip=strength if strength_clip is None else strength_clip,
         ),
     }
 
@@ -70,6 +70,17 @@ def test_hooks_on_both_prompts_give_the_picture_of_the_patched_model(host, plain
     by_hooks = draw(host, ["hooked", 0], **a, **hooked(["a", 3]))
     assert np.abs(by_hooks - patched).max() <= 1
     assert np.abs(patched - plain).max() > 50
+
+
+@pytest.mark.parametrize("model, clip", [(1.0, 0.0), (0.0, 1.0)])
+def test_each_strength_is_of_its_own_half(host, plain, model, clip):
+    """At strength 0 a half is the checkpoint's own, patched or by hooks."""
+    a = person(host, "a", "00_reference.png", model, clip)
+    patched = draw(host, ["a", 1], ["a", 0], **a)
+    whole = person(host, "a", "00_reference.png")
+    half = draw(host, ["a" if clip else "base", 1], ["a" if model else "base", 0], **whole)
+    assert np.array_equal(patched, half) and np.abs(patched - plain).max() > 20
+    assert np.abs(draw(host, ["hooked", 0], **a, **hooked(["a", 3])) - half).max() <= 1
 
 
 @pytest.mark.parametrize("schedule", [False, True])

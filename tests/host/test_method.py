@@ -144,6 +144,12 @@ def test_finetune_is_seeded_learns_and_leaves_the_model_alone(host, faceworld, p
     assert torch.equal(sample(host, model, clip), plain)
 
 
+def weights(model, clip) -> list:
+    """Where every number lies and of which type it is: equal if nothing was put in its place."""
+    owners = model.model.diffusion_model, clip.cond_stage_model
+    return [(p.data_ptr(), p.dtype, p.requires_grad) for owner in owners for p in owner.parameters()]
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("how", ["interrupted", "error"])
 def test_everything_is_restored_after_an_interruption_or_an_error(host, faceworld, plain, how, monkeypatch):
@@ -163,8 +169,10 @@ def test_everything_is_restored_after_an_interruption_or_an_error(host, faceworl
     loss = reference_loss.ReferenceLoss.__call__
     monkeypatch.setattr(reference_loss.ReferenceLoss, "__call__", stop)
     raised = {"interrupted": host.mm.InterruptProcessingException, "error": RuntimeError}[how]
+    before = weights(model, clip)
     with pytest.raises(raised):
         run_finetune(model, clip, vae, photo(), None, FinetuneSettings(steps=20), 2, PROMPT, 0)
+    assert weights(model, clip) == before
     assert calls == [0, 1, 2]  # obeyed within one step
     modules = [*model.model.modules(), *clip.cond_stage_model.modules()]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)

@@ -167,6 +167,14 @@ def test_info_shows_the_thumbnail_and_survives_a_damaged_one(host, faceworld):
     assert "of a usual size" in host.run(damaged)["info"]["text"][0]
 
 
+def test_a_person_who_was_overwritten_on_disk_is_read_again(host, faceworld):
+    api = {"load": save_person(host, faceworld, "again")}
+    api["info"] = {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["load", 0]}}
+    assert 'trigger phrase: "[V] face"' in host.run(api)["info"]["text"][0]
+    save_person(host, faceworld, "again", trigger="[V] somebody else")
+    assert 'trigger phrase: "[V] somebody else"' in host.run(api)["info"]["text"][0]
+
+
 def save(host, prefix: str, kind: str = "HDB_SaveLiDB", precision: str = "float16") -> str:
     """Save the friend under a prefix -> where in the output folder."""
     api = {
@@ -225,8 +233,11 @@ def test_the_score_is_the_measures_own_and_prefers_the_right_person(host):
         torch.from_numpy(np.asarray(Image.open(PEOPLE / f).convert("RGB")).copy()).movedim(-1, 0)[None] / 255
         for f in files
     ]
-    for name, image, own in (("same", ["pair", 0], tensors[:2]), ("other", ["p2", 0], tensors[2:3])):
-        inputs = {"image": image, "reference": ["p3", 0], "metric": ruler}
+    for name, image, reference, own in (
+        ("same", ["pair", 0], ["p3", 0], tensors[:2]), ("other", ["p2", 0], ["p3", 0], tensors[2:3]),
+        ("several references", ["p3", 0], ["pair", 0], tensors[:2]),
+    ):  # fmt: skip
+        inputs = {"image": image, "reference": reference, "metric": ruler}
         api[name] = {"class_type": "HDB_IdentityScore", "inputs": inputs}
         api[f"{name} as text"] = {"class_type": "PreviewAny", "inputs": {"source": [name, 0]}}
         wanted[name] = float(metric.similarity(torch.cat(own), tensors[3]).mean())

@@ -25,10 +25,6 @@ def test_others_get_none(version):
     assert complaint(version) is None
 
 
-def test_the_doctors_and_the_registrys_minimum_are_this_one():
-    assert f'requires-comfyui = ">={OLDEST_HOST}"' in (ROOT / "pyproject.toml").read_text()
-
-
 # What a ComfyUI of any age does with an extension: import its file by path, then look for nodes (nodes.py, load_custom_node).
 LOAD = """
 import importlib.util, sys

@@ -54,7 +54,9 @@ def test_refinement_adds_deltas_from_zero_and_looks_once(net):
 def test_one_photo_predicts_the_same_alone_or_in_a_batch(net):
     photos = torch.rand(2, 3, 32, 32)
     assert torch.allclose(net.predict(photos[:1]), net(photos)[0], atol=1e-6)
-    assert net.predict(photos).shape == (5, 16)
+    both = net.predict(photos)
+    assert both.shape == (5, 16) and torch.allclose(both, net.predict(photos.flip(0)), atol=1e-6)
+    assert all((both - one).abs().max() > 1e-3 for one in net(photos))  # of both photos, not of one
     with pytest.raises(ValueError, match="looks at pictures"):
         net(torch.rand(1, 3, 40, 32))
 

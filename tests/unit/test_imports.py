@@ -15,7 +15,13 @@ ALLOWED = {
     "bench": {"bench", "cli", "methods", "faceworld", "nodes", "hypernet", "lidb"},
 }
 HOST = {"comfy", "comfy_api", "folder_paths", "nodes", "latent_preview", "execution", "server"}
-FORBIDDEN = {"subprocess", "pickle", "socket", "urllib", "requests", "http", "marshal", "shelve"}
+LOADED = HOST | {
+    "torch", "numpy", "safetensors", "transformers", "einops", "PIL", "scipy", "kornia", "skia", "comfyui_version",
+    "argparse", "base64", "collections", "colorsys", "contextlib", "copy", "dataclasses", "functools", "hashlib", "io", "json",
+    "logging", "math", "multiprocessing", "os", "pathlib", "re", "sys", "time", "typing", "uuid", "zlib",
+}  # fmt: skip
+"""What the rooms that ComfyUI loads may import: neither a shell nor a network nor pickle is among it."""
+SHELL = r"(?<![\w.])(eval|exec|__import__)\(|torch\.load\(|allow_pickle|os\.(system|popen|exec|spawn|posix_spawn|fork)"
 
 
 def imports(path: Path):
@@ -52,19 +58,12 @@ def test_nodes_use_only_the_start_up_of_faceworld():
 
 def test_nothing_the_host_loads_is_dangerous():
     for path in [ROOT / "__init__.py", *sources("lidb", "hypernet", "nodes", "faceworld")]:
-        names = {name for name, _ in imports(path)}
-        assert not names & FORBIDDEN, f"{path} imports {names & FORBIDDEN}"
-        assert not re.search(r"(?<![\w.])(eval|exec)\(|torch\.load\(|os\.system", path.read_text()), path
+        names = {name for name, ours in imports(path) if not ours}
+        assert names <= LOADED, f"{path} imports {names - LOADED}"
+        assert not re.search(SHELL, path.read_text()) and not re.search(r"from os import", path.read_text()), path
 
 
 def test_files_stay_small():
     for path in ROOT.glob("**/*.py"):
         if not {".venv", ".host"} & set(path.parts):
             assert len(path.read_text().splitlines()) <= 380, path
-
-
-def test_requirements_equal_dependencies():
-    declared = re.search(r"^dependencies = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
-    declared = re.findall(r'"([^"]+)"', declared)
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
-    assert lines == declared

@@ -1,17 +1,9 @@
 """Narrowed products are the same products to bfloat16's precision, and only those of frozen weights."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
-# by its path: the package of the nodes needs the host
-PATH = Path(__file__).resolve().parents[2] / "nodes" / "narrow_products.py"
-SPEC = importlib.util.spec_from_file_location("narrow_products", PATH)
-module = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(module)
-
+from hyperdreambooth.nodes import narrow_products as module
 
 STREAM = torch.Generator().manual_seed(0)
 

@@ -1,16 +1,9 @@
 """The matrix product is the same convolution, forward and backward, and is taken only where it was meant."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
-# by its path: the package of the nodes needs the host
-PATH = Path(__file__).resolve().parents[2] / "nodes" / "small_convolutions.py"
-SPEC = importlib.util.spec_from_file_location("small_convolutions", PATH)
-module = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(module)
+from hyperdreambooth.nodes import small_convolutions as module
 
 
 @pytest.mark.parametrize(
