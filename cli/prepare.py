@@ -14,7 +14,7 @@ from ..hypernet.shards import Shard
 from ..lidb.basis import Basis
 from ..lidb.basis_form import describe
 from ..nodes.host import HostModel
-from ..nodes.pictures import RESOLUTION, read_square, resize
+from ..nodes.pictures import read_square, resize
 from .precompute import TOGETHER
 from .study import digest
 
@@ -36,7 +36,7 @@ class Preparation:
         self.fit = FitSettings(args.steps, args.lr, args.samples, seed=args.seed, own_start=args.own_start)
         self.prompt, self.trigger = args.prompt, args.trigger
         self.host.one_section(self.prompt)
-        self.resolution = args.resolution or RESOLUTION.get(self.host.base, 512)
+        self.resolution = args.resolution or self.host.side
         self.face_size = args.face_size or (128 if self.host.base == "Faceworld" else 224)
         self.together = args.together or TOGETHER.get(self.host.base, 4)
 

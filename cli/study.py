@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..hypernet.checkpoint import load_hypernet
 from ..lidb.file import load_lidb, save_lidb
 from ..lidb.value import LiDB
-from ..nodes.pictures import RESOLUTION
+from ..nodes.host import SIDES
 from .headless import HeadlessHost
 from .host_install import REPOSITORY
 from .workflow import load_workflow, to_api
@@ -96,7 +96,7 @@ class Study:
                 f"{self.names['hypernet']} predicts people for {trained_for}, but {self.names['checkpoint']} is "
                 f"{self.base_model}. Choose a checkpoint that the HyperNet was trained for (--checkpoint), or another HyperNet."
             )
-        self.side = RESOLUTION.get(self.base_model, 512)
+        self.side = SIDES.get(self.base_model, 512)
         self.sampler = next(node["inputs"] for node in self.graph.values() if node["class_type"] == "KSampler")
         applied = {n["inputs"]["lidb"][0]: k for k, n in self.graph.items() if n["class_type"] == "HDB_ApplyLiDB"}
         self.sources = {

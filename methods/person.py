@@ -12,7 +12,6 @@ import torch
 from ..lidb.residual import Residuals
 from ..nodes.finetune import DEFAULT_TRIGGER, check_trigger, fit_to_model
 from ..nodes.host import HostModel
-from ..nodes.pictures import RESOLUTION
 from ..nodes.reference_loss import ReferenceLoss
 
 
@@ -86,7 +85,7 @@ def reference_latents(host: HostModel, image: torch.Tensor, settings: Settings) 
     Raises:
         ValueError: the picture is too small to show a face.
     """
-    return host.encode_image(fit_to_model(image, settings.resolution, RESOLUTION.get(host.base, 512)))
+    return host.encode_image(fit_to_model(image, settings.resolution, host.side))
 
 
 def reference_loss(

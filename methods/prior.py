@@ -7,7 +7,6 @@ import comfy.utils
 import torch
 
 from ..nodes.host import HostModel
-from ..nodes.pictures import RESOLUTION
 
 STEPS, GUIDANCE, SAMPLER, SCHEDULER = 20, 3.0, "euler_ancestral", "normal"  # as in the workflows
 TOGETHER = 8
@@ -38,7 +37,7 @@ def class_pictures(model, clip, prompt: str, count: int, seed: int = 0, resoluti
             f"Prior preservation needs at least one class picture, not {count}. Leave it out to train without."
         )
     host = HostModel(model, clip)
-    side = (resolution or RESOLUTION.get(host.base, 512)) // 8
+    side = (resolution or host.side) // 8
     shape = model.model.latent_format.latent_channels, side, side
     named, empty = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, ""))
     stream, drawn, bar = torch.Generator().manual_seed(seed), [], comfy.utils.ProgressBar(count)

@@ -14,6 +14,11 @@ def check_base(lidb: LiDB, model, clip) -> None:
     """Raise ValueError if the identity was made for another base model."""
     shapes = {name: (m.in_features, m.out_features) for name, m in HostModel(model, clip).linears().items()}
     missing = [t.name for t in lidb.table if shapes.get(t.name) != (t.in_features, t.out_features)]
+    if missing and len(missing) < len(lidb.table) and all(name.startswith("lora_te") for name in missing):
+        raise ValueError(
+            f"This LiDB fits the connected model, but not the CLIP: {len(missing)} layers of the text encoder are missing or of "
+            "another size. Connect the CLIP of the same checkpoint."
+        )
     if missing:
         base = type(model.model.model_config).__name__
         raise ValueError(
@@ -104,8 +109,9 @@ class ApplyLiDB(io.ComfyNode):
                 io.String.Output(display_name="trigger", tooltip='The words that call the person, e.g. "[V] face".'),
                 io.Hooks.Output(
                     display_name="hooks",
-                    tooltip="The person as hooks, with these strengths, for the un-personalised model: connect to Set CLIP Hooks or "
-                    "Cond Set Props. Use it instead of the model and clip outputs; with both, the person is applied twice.",
+                    tooltip="The person as hooks, with these strengths, for the un-personalised model: encode the prompts with the "
+                    "clip output, connect hooks to Cond Pair Set Props and sample the checkpoint's own model. Use it instead of "
+                    "the model output; with both, the person is applied twice.",
                 ),
             ],
         )

@@ -54,6 +54,7 @@ class BlendLiDBs(io.ComfyNode):
         numbered = range(1, SLOTS + 1)
         return io.Schema(
             node_id="HDB_BlendLiDBs",
+            has_intermediate_output=True,  # the report comes back after the page was loaded again
             display_name="Blend LiDBs",
             category=CATEGORY,
             description="Mixes two to four people of one base model and basis. The weights are divided by their sum, so the "

@@ -15,7 +15,7 @@ from .apply_lidb import check_base
 from .before_after import BeforeAfter
 from .host import HostModel
 from .loss_picture import loss_picture
-from .pictures import MIN_FACE_PIXELS, RESOLUTION, jpeg_thumbnail, resize, to_pil
+from .pictures import MIN_FACE_PIXELS, jpeg_thumbnail, resize, to_pil
 from .progress import StepProgress, show_result
 from .reference_loss import ReferenceLoss
 from .wire import CATEGORY, LidbWire, LossMapWire
@@ -57,10 +57,10 @@ def mask_weight(mask: torch.Tensor, image: torch.Tensor, latent: torch.Size) -> 
         image: the pictures (P, H, W, C) as they came in; latent: shape of their latents, (..., h, w).
 
     Raises:
-        ValueError: the mask is not the picture's shape, or is empty for one of the pictures.
+        ValueError: the mask is not of the picture's size, or is empty for one of the pictures.
     """
     (P, H, W), (h, w) = image.shape[:3], latent[-2:]
-    if mask.shape[0] not in (1, P) or abs(mask.shape[2] / mask.shape[1] - W / H) > 0.02:
+    if mask.any() and (mask.shape[0] not in (1, P) or mask.shape[1:] != (H, W)):  # a crop's is not the whole photo's
         raise ValueError(
             f"The mask is {mask.shape[2]} x {mask.shape[1]} ({mask.shape[0]} of them), the reference picture {W} x {H} ({P} of "
             "them); they must cover the same picture. Make the mask on the very picture that the finetune gets."
@@ -107,7 +107,7 @@ def run_finetune(
         (LiDB, losses per step).
     """
     host = HostModel(model, clip, vae)
-    fitted = fit_to_model(image, resolution, RESOLUTION.get(host.base, 512))
+    fitted = fit_to_model(image, resolution, host.side)
     if start is None:
         start = LiDB.zeros(host.table, starting_basis(host.table), facts=Facts(trigger=DEFAULT_TRIGGER, base=host.base))
         start = start.with_facts(thumbnail=jpeg_thumbnail(fitted[0]))
@@ -146,6 +146,7 @@ class RankRelaxedFinetune(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="HDB_RankRelaxedFinetune",
+            has_intermediate_output=True,  # the picture comes back after the page was loaded again
             display_name="Rank-Relaxed Finetune",
             category=CATEGORY,
             description="Sharpens a person on the reference picture: the prediction stays and a few more ranks are trained "

@@ -71,9 +71,10 @@ def file_choices(folder: str) -> list[str]:
 
 
 def file_stamp(folder: str, name: str | None) -> str:
-    """Changes when the file changes: for ``fingerprint_inputs``, which is not told a name that comes through a link."""
+    """Changes when the file changes: for ``fingerprint_inputs``, which is not told a name that comes through a link, so
+    that then any of the folder's files counts."""
     if name is None:
-        return "linked"
+        return "\n".join(file_stamp(folder, listed) for listed in file_choices(folder))
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         return f"{name}: missing"

@@ -21,6 +21,8 @@ from .narrow_products import is_worth_narrowing
 _DIFFUSERS_UNET = re.compile(r"lora_unet_(down_blocks|mid_block|up_blocks)_")
 _TEXT = re.compile(r"lora_te[12]?_text_model_encoder_layers_")
 BASIC_ATTENTION_TOKENS = 1024
+SIDES = {"Faceworld": 128, "SD15": 512, "SD20": 768, "SDXL": 1024, "SDXLRefiner": 1024}
+"""Host's name of an architecture -> side of the square pictures it was trained on."""
 
 
 def kohya_names(model, clip) -> dict[str, str]:
@@ -99,6 +101,12 @@ class HostModel:
         return type(self.model.model.model_config).__name__
 
     @property
+    def side(self) -> int:
+        """Side of the square pictures that this architecture was trained on; 512 where it is not known."""
+        kinds = type(self.model.model.model_config).__mro__  # the host derives SSD-1B, KOALA and others from SDXL
+        return next((SIDES[kind.__name__] for kind in kinds if kind.__name__ in SIDES), 512)
+
+    @property
     def device(self) -> torch.device:
         return self.model.load_device
 
@@ -106,9 +114,14 @@ class HostModel:
         """IMAGE (N, H, W, 3) in 0..1 -> latents x0 (N, c, h, w) in the model's own scale. Call before ``training``.
 
         Raises:
-            ValueError: the VAE's latents do not fit the model.
+            ValueError: the VAE's latents do not fit the model, or are not finite.
         """
         latent = self.vae.encode(image[..., :3])
+        if not torch.isfinite(latent).all():
+            raise ValueError(
+                "The VAE makes numbers of this picture that are not finite (NaN): the picture holds some itself, or the VAE "
+                "overflows in half precision. Check the picture, or start ComfyUI with --fp32-vae."
+            )
         channels = self.model.model.latent_format.latent_channels
         if latent.ndim != 4 or latent.shape[1] != channels:
             raise ValueError(
@@ -176,10 +189,20 @@ class HostModel:
             yield self
 
     def encode_prompt(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """One prompt -> context (1, T, d) and pooled (1, p), with gradients to the text encoder's residuals."""
+        """One prompt -> context (1, T, d) and pooled (1, p), with gradients to the text encoder's residuals.
+
+        Raises:
+            ValueError: the CLIP is of another family than the model.
+        """
         encoder = self._encoding.cond_stage_model
         self._set_options(encoder)
         context, pooled = encoder.encode_token_weights(self.clip.tokenize(prompt))[:2]
+        wanted = self.model.model.model_config.unet_config.get("context_dim", context.shape[-1])
+        if context.shape[-1] != wanted:
+            raise ValueError(
+                f"This CLIP writes text as {context.shape[-1]} numbers a word, the model ({self.base}) reads {wanted}, so they do not "
+                "belong together. Connect the CLIP of the same checkpoint."
+            )
         return context.to(self.device), None if pooled is None else pooled.to(self.device)
 
     def encode_prompts(self, prompts: list[str]) -> torch.Tensor:

@@ -11,11 +11,16 @@ def ordinary(loaded):
     The host reads the copy from the file again and gives it the same patches (comfy/model_patcher.py, ``clone``).
 
     Raises:
-        ValueError: its loader left the host no way to read it again.
+        ValueError: its loader left the host no way to read it again, or a bypass LoRA is attached to it.
     """
     is_clip = hasattr(loaded, "patcher")
     if not (loaded.patcher if is_clip else loaded).is_dynamic():
         return loaded
+    if (loaded.patcher if is_clip else loaded).injections:  # they act on the paged modules, not on the copy's
+        raise ValueError(
+            f"This {'CLIP' if is_clip else 'MODEL'} carries a bypass LoRA, which a finetune cannot see with dynamic VRAM. Use Load "
+            "LoRA (Model and CLIP) in its place, or start ComfyUI with --disable-dynamic-vram."
+        )
     if (loaded.patcher if is_clip else loaded).cached_patcher_init is None:
         raise ValueError(
             f"This {'CLIP' if is_clip else 'MODEL'} came from a loader node that ComfyUI cannot repeat, so it cannot be "

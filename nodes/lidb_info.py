@@ -29,7 +29,7 @@ class LiDBInfo(io.ComfyNode):
 
     @classmethod
     def execute(cls, lidb):
-        text, pictures = summarise(lidb), {}
+        text, pictures = summarise(lidb), {"images": [], "animated": (False,)}  # of a list, the host reads every key
         if lidb.facts.thumbnail:
             try:
                 thumbnail = np.asarray(read_thumbnail(lidb.facts.thumbnail)).copy()

@@ -9,8 +9,6 @@ from einops import rearrange
 from PIL import Image, ImageOps
 
 MIN_FACE_PIXELS = 48
-RESOLUTION = {"Faceworld": 128, "SD15": 512, "SD20": 768, "SDXL": 1024}
-"""Host's name of a base -> side of the square pictures it was trained on; 512 where none is listed."""
 FLAT = 2.0 / 255
 """A picture file whose values spread less than this shows nothing."""
 MOST_THUMBNAIL_PIXELS = 1024
@@ -53,7 +51,7 @@ def face_squares(
 
     Args:
         shape: the pictures', (N, H, W, C).
-        mask: (N or 1, H, W), white on the face.
+        mask: (N or 1, h, w), white on the face, of the picture's shape in any size.
         box: ``{"x", "y", "width", "height"}`` in pixels; or a list of them; or, as the host's detectors give it, a list
             of such lists, one per picture.
         index: which box of a list, counted from 0 with the largest first.
@@ -64,11 +62,16 @@ def face_squares(
         N squares. Without mask or box: the largest centred square.
 
     Raises:
-        ValueError: fewer than 48 pixels across the face, an empty mask, no box of that index, or a box outside the
-            picture; the sentence names the picture.
+        ValueError: fewer than 48 pixels across the face, an empty mask or one of another shape, masks for some pictures
+            only, no box of that index, or a box outside the picture; the sentence names the picture.
     """
     N, H, W = shape[:3]
     squares = []
+    if mask is not None and mask.shape[0] not in (1, N):
+        raise ValueError(
+            f"There are {mask.shape[0]} masks for {N} pictures, so it is unclear which belongs to which. Give one mask per picture, "
+            "or one for all."
+        )
     for i in range(N):
         if mask is not None:
             square = _around(*_mask_box(mask[min(i, mask.shape[0] - 1)], i, H, W), margin, H, W)
@@ -90,6 +93,18 @@ def face_squares(
 def centred_square(H: int, W: int) -> tuple[int, int, int]:
     """The largest square in the middle of a picture: (top, left, side)."""
     return (H - min(H, W)) // 2, (W - min(H, W)) // 2, min(H, W)
+
+
+def check_shows_something(image: torch.Tensor) -> None:
+    """Raise ValueError if one of the pictures (N, H, W, C) has no finite numbers or a single colour."""
+    for i, picture in enumerate(image, 1):
+        if not torch.isfinite(picture).all():
+            raise ValueError(
+                f"Picture {i} holds numbers that are not finite (NaN), so it is no picture. Something before has failed, often "
+                "a VAE in half precision: make the picture again, or start ComfyUI with --fp32-vae."
+            )
+        if float(picture.std()) < FLAT:
+            raise ValueError(f"Picture {i} has a single colour, so there is no face in it. Use another picture.")
 
 
 def cut_squares(image: torch.Tensor, squares: list[tuple[int, int, int]]) -> torch.Tensor:
@@ -136,7 +151,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _mask_box(mask: torch.Tensor, picture: int, H: int, W: int) -> tuple[float, float, float, float]:
-    if mask.shape != (H, W):
+    h, w = mask.shape
+    if mask.any() and abs(w * H - h * W) > 0.02 * h * W:
+        raise ValueError(
+            f"The mask of picture {picture + 1} is {w} x {h}, the picture {W} x {H}: another shape, so it was made on another "
+            "picture. Make the mask on the very picture that is connected."
+        )
+    if (h, w) != (H, W):
         mask = rearrange(resize(rearrange(mask, "h w -> 1 h w 1"), H, W), "1 h w 1 -> h w")
     rows, columns = (mask > 0.5).any(1).nonzero(), (mask > 0.5).any(0).nonzero()
     if not len(rows):

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 from einops import rearrange
 
-from .pictures import crop_face, jpeg_thumbnail, only_source, resize
+from .pictures import check_shows_something, crop_face, jpeg_thumbnail, only_source, resize
 from .wire import CATEGORY, HypernetWire, LidbWire
 
 
@@ -35,6 +35,7 @@ class PredictLiDB(io.ComfyNode):
     def execute(cls, hypernet, image, mask=None, bounding_box=None):
         only_source(bounding_box=bounding_box, mask=mask)
         crop = crop_face(image, mask, bounding_box)
+        check_shows_something(crop)
         side = hypernet.net.config.image_size
         photos = rearrange(resize(crop, side, side), "p h w c -> p c h w")
         return io.NodeOutput(hypernet.predict(photos, jpeg_thumbnail(crop[0])), crop)

@@ -1,8 +1,11 @@
 """The adapter on the host's own parts: every prediction type, SD 2.x's encoder layer, models that are paged in and out."""
 
+from types import SimpleNamespace
+
 import comfy.memory_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.supported_models
 import pytest
 import torch
 
@@ -107,9 +110,32 @@ def test_a_model_under_dynamic_vram_is_trained_as_an_ordinary_copy(host):
     for before, after in zip(ordinary, paged, strict=True):
         assert all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
     assert not torch.equal(paged[0][0], paged[1][0])  # the text encoder's residuals act on the copy that encodes
+    model.injections = {"bypass_lora": []}
+    with pytest.raises(ValueError, match="This MODEL carries a bypass LoRA"), seen.training(x0.shape):
+        pass
+    model.injections = {}
     clip.patcher.cached_patcher_init = None
     with pytest.raises(ValueError, match="This CLIP came from a loader node"), seen.training(x0.shape):
         pass
+
+
+@pytest.mark.parametrize(
+    "kind, side", [("SD15", 512), ("SD21UnclipL", 768), ("SSD1B", 1024), ("SDXLRefiner", 1024), ("Flux", 512)]
+)
+def test_architectures_derived_from_a_known_one_have_its_side(kind, side):
+    config = object.__new__(getattr(comfy.supported_models, kind))
+    assert HostModel(SimpleNamespace(model=SimpleNamespace(model_config=config)), None).side == side
+
+
+@torch.inference_mode()
+def test_what_does_not_belong_to_the_model_is_named(host, faceworld, monkeypatch):
+    model, clip, vae = faceworld
+    monkeypatch.setitem(model.model.model_config.unet_config, "context_dim", 2048)
+    photo = torch.rand(1, 128, 128, 3)
+    with pytest.raises(ValueError, match="This CLIP writes text as 128 numbers a word, the model .* reads 2048"):
+        run_finetune(model, clip, vae, photo, None, FinetuneSettings(steps=1), 1, PROMPT, 0)
+    with pytest.raises(ValueError, match="that are not finite .*--fp32-vae"):
+        HostModel(model, clip, vae).encode_image(photo * float("nan"))
 
 
 def test_a_text_encoder_in_half_precision_is_widened_while_training_and_itself_afterwards(faceworld):

@@ -10,7 +10,7 @@ from protocol import BinaryEventTypes
 from hyperdreambooth.cli.workflow import find, load_workflow, to_api
 from hyperdreambooth.lidb.finetune import FinetuneSettings
 from hyperdreambooth.nodes.finetune import PREVIEW_EVERY, fit_to_model, run_finetune
-from hyperdreambooth.nodes.pictures import RESOLUTION
+from hyperdreambooth.nodes.host import SIDES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "a photo of a [V] face"
@@ -40,7 +40,7 @@ def test_a_large_photo_is_trained_at_the_models_own_size(host, faceworld):
     run = lambda resolution: run_finetune(  # noqa: E731
         *faceworld, large, None, FinetuneSettings(steps=2), 1, PROMPT, resolution
     )[0]
-    assert torch.equal(run(shipped).B_full, run(RESOLUTION["Faceworld"]).B_full)
+    assert torch.equal(run(shipped).B_full, run(SIDES["Faceworld"]).B_full)
 
 
 @torch.inference_mode()
@@ -50,6 +50,9 @@ def test_a_mask_fits_pictures_of_any_shape(faceworld):
     settings = FinetuneSettings(steps=1)
     masked = run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0, torch.ones(1, 60, 100))[0]
     assert torch.equal(masked.B_full, run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0)[0].B_full)
+    for mask, words in ((torch.ones(1, 120, 200), "they must cover the same picture"), (torch.zeros(1, 64, 64), "empty")):
+        with pytest.raises(ValueError, match=words):
+            run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0, mask)
 
 
 def test_progress_previews_and_losses_reach_the_user(host, monkeypatch):

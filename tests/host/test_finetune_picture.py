@@ -94,6 +94,8 @@ def test_the_node_shows_photo_before_after_and_curve(host):
         "info": {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["tune", 0]}},
     }
     (file,) = host.saved(host.run(graph)["tune"])
+    graph["words"] = {"class_type": "PreviewAny", "inputs": {"source": ["info", 1]}}
+    assert host.saved(host.run(graph)["tune"]) == [file]  # shown again without training again, after a reload too
     sheet = np.asarray(Image.open(file).convert("RGB"), int)
     assert sheet.shape == (2 * CAPTION + SIDE + GAP + CURVE, 3 * SIDE + 2 * GAP, 3)
     photo, before, after = (sheet[CAPTION : CAPTION + SIDE, i * (SIDE + GAP) :][:, :SIDE] for i in range(3))

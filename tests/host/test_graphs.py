@@ -174,13 +174,27 @@ def test_masks_and_boxes_choose_the_face():
     assert torch.equal(crop_face(image, box=[small, large]), square)  # the largest face
     two = crop_face(image.repeat(2, 1, 1, 1), box=[[large], [small]])  # one list per picture, as detectors give it
     assert torch.equal(two[:1], square) and not torch.equal(two[1:], square)
+    assert torch.equal(crop_face(image, mask[:, ::2, ::2]), square)  # the same picture at half the size
     for bad, words in (
         ({"mask": mask * 0}, "empty"),
+        ({"mask": mask[:, :, 100:]}, "is 100 x 100, the picture 200 x 100: another shape"),
+        ({"mask": mask.repeat(2, 1, 1)}, "2 masks for 1 pictures"),
         ({"box": {"x": 300, "y": 0, "width": 9, "height": 9}}, "outside"),
         ({"box": [[]]}, "no face was found"),
     ):
         with pytest.raises(ValueError, match=words):
             crop_face(image, **bad)
+
+
+def test_a_picture_that_shows_nothing_becomes_nobody():
+    from hyperdreambooth.nodes.pictures import check_shows_something
+
+    pictures = torch.rand(2, 64, 64, 3)
+    check_shows_something(pictures)
+    for value, words in ((0.0, "Picture 2 has a single colour"), (float("nan"), "Picture 2 holds .* not finite")):
+        pictures[1] = value
+        with pytest.raises(ValueError, match=words):
+            check_shows_something(pictures)
 
 
 def test_a_box_and_a_mask_come_in_over_the_wire(host):

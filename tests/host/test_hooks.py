@@ -72,6 +72,26 @@ def test_hooks_on_both_prompts_give_the_picture_of_the_patched_model(host, plain
     assert np.abs(patched - plain).max() > 50
 
 
+def test_prompts_of_the_patched_clip_with_hooks_give_the_picture_of_the_patched_model(host, plain):
+    """As workflow 05 and the help page wire it: the hooks carry the model's half, *clip* has written the prompts."""
+    a = person(host, "a", "00_reference.png")
+    words = {
+        key: node("CLIPTextEncode", text=text, clip=["a", 1])
+        for key, text in (("yes", "a photo of a [V] face"), ("no", ""))
+    }
+    pair = node(
+        "PairConditioningSetProperties", positive_NEW=["yes", 0], negative_NEW=["no", 0], strength=1.0,
+        set_cond_area="default", hooks=["a", 3],
+    )  # fmt: skip
+    sampler = node(
+        "KSampler", seed=5, steps=STEPS, cfg=3.0, sampler_name="euler", scheduler="normal", denoise=1.0,
+        model=["base", 0], positive=["pair", 0], negative=["pair", 1], latent_image=["latent", 0],
+    )  # fmt: skip
+    by_hooks = draw(host, ["base", 1], **a, **words, pair=pair, sample=sampler)
+    patched = draw(host, ["a", 1], ["a", 0], **a)
+    assert np.abs(by_hooks - patched).max() <= 1 and np.abs(patched - plain).max() > 50
+
+
 @pytest.mark.parametrize("model, clip", [(1.0, 0.0), (0.0, 1.0)])
 def test_each_strength_is_of_its_own_half(host, plain, model, clip):
     """At strength 0 a half is the checkpoint's own, patched or by hooks."""

@@ -15,8 +15,10 @@ from hyperdreambooth.faceworld.metrics import IdentityMetric
 from hyperdreambooth.lidb.basis import Basis
 from hyperdreambooth.lidb.file import save_lidb
 from hyperdreambooth.lidb.value import Facts, LiDB
+from hyperdreambooth.nodes.apply_lidb import check_base
 from hyperdreambooth.nodes.finetune import starting_basis
 from hyperdreambooth.nodes.host import HostModel
+from hyperdreambooth.nodes.pictures import jpeg_thumbnail
 
 PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
 BLEND = {f"weight_{i}": 1.0 for i in range(1, 5)} | {"how": "exact sum"}
@@ -160,7 +162,7 @@ def test_info_shows_the_thumbnail_and_survives_a_damaged_one(host, faceworld):
     damaged = {"load": save_person(host, faceworld, "damaged", thumbnail=b"no jpeg at all")}
     damaged["info"] = {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["load", 0]}}
     shown = host.run(damaged)["info"]
-    assert "not shown: the thumbnail is no readable JPEG" in shown["text"][0] and "images" not in shown
+    assert "not shown: the thumbnail is no readable JPEG" in shown["text"][0] and not shown["images"]
     huge = io.BytesIO()
     Image.new("L", (20000, 8)).save(huge, "JPEG")
     damaged = {"load": save_person(host, faceworld, "huge", thumbnail=huge.getvalue()), "info": damaged["info"]}
@@ -216,9 +218,39 @@ def test_a_folder_that_cannot_be_written_is_said_and_nothing_stays_behind(host, 
     assert list((host.base / "output" / "lidb" / "full").iterdir()) == []
 
 
-def test_a_name_that_comes_through_a_link_does_not_make_everything_run_again(host):
-    for name in ("HDB_LoadLiDB", "HDB_LoadHyperNet"):
-        assert host.nodes.NODE_CLASS_MAPPINGS[name].fingerprint_inputs(None) == "linked"
+def test_a_name_that_comes_through_a_link_runs_again_only_if_a_file_changed(host):
+    for name, kind in (("HDB_LoadLiDB", "lidb"), ("HDB_LoadHyperNet", "hypernets")):
+        stamp = host.nodes.NODE_CLASS_MAPPINGS[name].fingerprint_inputs
+        path = host.base / "models" / kind / "stamped.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"one")
+        before = stamp(None)
+        assert stamp(None) == before
+        path.write_bytes(b"another")
+        assert stamp(None) != before
+        path.unlink()
+
+
+def test_a_list_of_people_with_and_without_a_picture_is_shown(host, faceworld):
+    """The host puts the texts and pictures of a list together by the first one's keys."""
+    picture = jpeg_thumbnail(torch.rand(64, 64, 3))
+    for first, last in ((picture, b""), (b"", picture)):
+        api = {
+            "a": save_person(host, faceworld, "first", thumbnail=first),
+            "b": save_person(host, faceworld, "last", thumbnail=last),
+            "both": {"class_type": "CreateList", "inputs": {"inputs.input0": ["a", 0], "inputs.input1": ["b", 0]}},
+            "info": {"class_type": "HDB_LiDBInfo", "inputs": {"lidb": ["both", 0]}},
+        }
+        shown = host.run(api)["info"]
+        assert len(shown["text"]) == 2 and len(shown["images"]) == 1
+
+
+def test_a_text_encoder_of_another_family_is_named(host, faceworld):
+    model, clip, _ = faceworld
+    table = HostModel(model, clip).table
+    wide = replace(table, targets=tuple(replace(t, out_features=2 * t.out_features) if t.is_text else t for t in table))
+    with pytest.raises(ValueError, match="fits the connected model, but not the CLIP: 8 layers"):
+        check_base(LiDB.zeros(wide, starting_basis(table)), model, clip)
 
 
 def test_the_score_is_the_measures_own_and_prefers_the_right_person(host):
