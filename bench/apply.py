@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -38,8 +39,8 @@ def random_person(table, seed: int):
     return LiDB.from_vector(table, basis, vector)
 
 
-def measure(setting: FinetuneSetting) -> list[dict]:
-    """Rows ``plain``, ``ours`` and ``stock_lora``."""
+def ways(setting: FinetuneSetting) -> dict:
+    """``plain``, ``ours``, ``stock_lora``: each takes a person's number and gives MODEL and CLIP. Writes the people's LoRA files."""
     import folder_paths
     from safetensors.torch import save_file
 
@@ -47,53 +48,67 @@ def measure(setting: FinetuneSetting) -> list[dict]:
     from ..nodes.apply_lidb import ApplyLiDB
     from ..nodes.host import HostModel
 
-    nodes, model, clip = setting.booted.nodes, setting.model, setting.clip
+    model, clip = setting.model, setting.clip
     people = [random_person(HostModel(model, clip).table, seed) for seed in range(PEOPLE)]
-    folder = setting.booted.base / "models" / "loras"
     for i, person in enumerate(people):
-        save_file({k: v.contiguous() for k, v in to_lora(person).items()}, folder / f"bench_{i}.safetensors")
+        save_file({k: v.contiguous() for k, v in to_lora(person).items()}, lora_file(setting, i))
     folder_paths.filename_list_cache.clear()
 
-    def ours(i: int):
-        return ApplyLiDB.execute(model, clip, people[i], 1.0, 1.0).args[:2]
-
     def stock_lora(i: int):
-        return nodes.LoraLoader().load_lora(model, clip, f"bench_{i}.safetensors", 1.0, 1.0)
+        return setting.booted.nodes.LoraLoader().load_lora(model, clip, lora_file(setting, i).name, 1.0, 1.0)
 
-    def sample(model, clip, steps: int = 1) -> float:
-        context = nodes.CLIPTextEncode().encode(clip, setting.prompt)[0]
-        channels = model.model.latent_format.latent_channels
-        latent = {"samples": torch.zeros(1, channels, setting.side // 8, setting.side // 8)}
-        started = time.time()
-        nodes.KSampler().sample(model, 0, steps, 1.0, "euler", "normal", context, context, latent, 1.0)
-        finish()
-        return (time.time() - started) / steps
+    return {
+        "plain": lambda i: (model, clip),
+        "ours": lambda i: ApplyLiDB.execute(model, clip, people[i], 1.0, 1.0).args[:2],
+        "stock_lora": stock_lora,
+    }
+
+
+def lora_file(setting: FinetuneSetting, i: int) -> Path:
+    return setting.booted.base / "models" / "loras" / f"bench_{i}.safetensors"
+
+
+def sample(setting: FinetuneSetting, model, clip, steps: int = 1) -> torch.Tensor:
+    """One prompt from encoding to latents (1, c, h, w)."""
+    nodes = setting.booted.nodes
+    context = nodes.CLIPTextEncode().encode(clip, setting.prompt)[0]
+    channels = model.model.latent_format.latent_channels
+    latent = {"samples": torch.zeros(1, channels, setting.side // 8, setting.side // 8)}
+    drawn = nodes.KSampler().sample(model, 0, steps, 1.0, "euler", "normal", context, context, latent, 1.0)[0]
+    finish()
+    return drawn["samples"]
+
+
+def measure(setting: FinetuneSetting) -> list[dict]:
+    """Rows ``plain``, ``ours``, ``stock_lora`` and ``plain_again``."""
+    how = ways(setting)
+    how["plain_again"] = how["plain"]
+    rows = [{"name": name, "step_s": []} for name in how]
 
     def timed(way, i: int) -> float:
         started = time.time()
-        sample(*way(i))
+        sample(setting, *way(i))
         return time.time() - started
 
-    def plain(_: int):
-        return model, clip
+    def step(model, clip) -> float:
+        started = time.time()
+        sample(setting, model, clip, setting.steps)
+        return (time.time() - started) / setting.steps
 
-    ways = {"plain": plain, "ours": ours, "stock_lora": stock_lora, "plain_again": plain}
-    rows = [{"name": name, "step_s": []} for name in ways]
     with torch.inference_mode():
-        sample(model, clip)
-        for row, way in zip(rows[1:3], (ours, stock_lora), strict=True):
-            row["first_s"] = timed(way, 0)
-            row["switch_s"] = statistics.mean(timed(way, i) for i in range(1, PEOPLE))
-            sample(model, clip)  # back to the plain model
+        sample(setting, *how["plain"](0))
+        for row in rows[1:3]:
+            row["first_s"] = timed(how[row["name"]], 0)
+            row["switch_s"] = statistics.mean(timed(how[row["name"]], i) for i in range(1, PEOPLE))
+            sample(setting, *how["plain"](0))  # back to the plain model
         for turn in range(ROUNDS):
             for i in range(len(rows)):
                 row = rows[(turn + i) % len(rows)]  # nobody is always first
-                way = ways[row["name"]]
-                patched = way(PEOPLE - 1)
-                sample(*patched)
-                row["step_s"].append(sample(*patched, setting.steps))
-    for path in folder.glob("bench_*.safetensors"):
-        path.unlink()
+                patched = how[row["name"]](PEOPLE - 1)
+                sample(setting, *patched)
+                row["step_s"].append(step(*patched))
+    for i in range(PEOPLE):
+        lora_file(setting, i).unlink()
     plain_steps = rows[0]["step_s"]
     for row in rows:
         ratios = [mine / bare for mine, bare in zip(row["step_s"], plain_steps, strict=True)]
