@@ -9,7 +9,7 @@ from protocol import BinaryEventTypes
 
 from hyperdreambooth.cli.workflow import find, load_workflow, to_api
 from hyperdreambooth.lidb.finetune import FinetuneSettings
-from hyperdreambooth.nodes.finetune import PREVIEW_EVERY, fit_to_model, run_finetune
+from hyperdreambooth.nodes.finetune import PREVIEW_EVERY, fit_to_model, mask_weight, run_finetune
 from hyperdreambooth.nodes.host import SIDES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +53,21 @@ def test_a_mask_fits_pictures_of_any_shape(faceworld):
     for mask, words in ((torch.ones(1, 120, 200), "they must cover the same picture"), (torch.zeros(1, 64, 64), "empty")):
         with pytest.raises(ValueError, match=words):
             run_finetune(*faceworld, picture, None, settings, 1, PROMPT, 0, mask)
+
+
+@torch.inference_mode()
+def test_every_photo_of_a_batch_is_learnt_from(faceworld):
+    stream = torch.Generator().manual_seed(0)
+    photos = torch.rand(2, 64, 64, 3, generator=stream)
+    learnt = [
+        run_finetune(*faceworld, image, None, FinetuneSettings(steps=2), 2, PROMPT, 0)[0].B_full
+        for image in (photos, photos[:1], photos[1:])
+    ]
+    assert not torch.equal(learnt[0], learnt[1]) and not torch.equal(learnt[0], learnt[2])
+    masks = torch.zeros(2, 64, 64)
+    masks[0, :32], masks[1, 32:, :16] = 1, 1
+    weight = mask_weight(masks, photos, torch.Size((2, 8, 8, 8)))
+    assert torch.equal(weight.mean((1, 2, 3)), torch.ones(2)) and [w.max() for w in weight] == [2, 8]
 
 
 def test_progress_previews_and_losses_reach_the_user(host, monkeypatch):
