@@ -126,9 +126,9 @@ def validation_loss(base: Base, latents: np.ndarray, captions: list[str]) -> flo
 
 @torch.no_grad()
 def latents_of(data: Path, autoencoder: dict[str, torch.Tensor]) -> np.ndarray:
-    """(N, 8, 16, 16) half precision, made once for these pictures and this autoencoder."""
+    """(N, 8, 16, 16) half precision, made once for these pictures and this encoder; another decoder changes nothing."""
     seen = hashlib.sha256((data / "captions.json").read_bytes())
-    for key in sorted(autoencoder):
+    for key in sorted(k for k in autoencoder if k.startswith("encoder.")):
         seen.update(autoencoder[key].float().contiguous().numpy().tobytes())
     cache = data / f"latents_{seen.hexdigest()[:12]}.npy"
     if not cache.is_file():
