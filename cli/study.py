@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..hypernet.checkpoint import load_hypernet
 from ..lidb.file import load_lidb, save_lidb
 from ..lidb.value import LiDB
-from ..nodes.host import SIDES
+from ..nodes.pictures import SIDES
 from .headless import HeadlessHost
 from .host_install import REPOSITORY
 from .workflow import load_workflow, to_api

@@ -17,12 +17,11 @@ from ..lidb.targets import TargetTable, select_targets
 from .cpu_products import CpuProducts
 from .host_weights import hold_widened, ordinary, own_memory
 from .narrow_products import is_worth_narrowing
+from .pictures import SIDES
 
 _DIFFUSERS_UNET = re.compile(r"lora_unet_(down_blocks|mid_block|up_blocks)_")
 _TEXT = re.compile(r"lora_te[12]?_text_model_encoder_layers_")
 BASIC_ATTENTION_TOKENS = 1024
-SIDES = {"Faceworld": 128, "SD15": 512, "SD20": 768, "SDXL": 1024, "SDXLRefiner": 1024}
-"""Host's name of an architecture -> side of the square pictures it was trained on."""
 
 
 def kohya_names(model, clip) -> dict[str, str]:

@@ -9,6 +9,8 @@ from einops import rearrange
 from PIL import Image, ImageOps
 
 MIN_FACE_PIXELS = 48
+SIDES = {"Faceworld": 128, "SD15": 512, "SD20": 768, "SDXL": 1024, "SDXLRefiner": 1024}
+"""Host's name of an architecture -> side of the square pictures it was trained on."""
 FLAT = 2.0 / 255
 """A picture file whose values spread less than this shows nothing."""
 MOST_THUMBNAIL_PIXELS = 1024

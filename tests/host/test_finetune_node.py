@@ -10,7 +10,7 @@ from protocol import BinaryEventTypes
 from hyperdreambooth.cli.workflow import find, load_workflow, to_api
 from hyperdreambooth.lidb.finetune import FinetuneSettings
 from hyperdreambooth.nodes.finetune import PREVIEW_EVERY, fit_to_model, mask_weight, run_finetune
-from hyperdreambooth.nodes.host import SIDES
+from hyperdreambooth.nodes.pictures import SIDES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "a photo of a [V] face"
