@@ -138,6 +138,24 @@ def test_a_killed_precompute_goes_on_to_the_same_shards(images, people, tmp_path
         assert all(torch.allclose(v.float(), resumed[k].float(), rtol=0, atol=close) for k, v in straight.items())
 
 
+def test_two_processes_divide_the_batches_and_make_the_same_shards(images, people, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["precompute", "--images", images, "--out", out, *PREPARE]
+    first = command(*arguments, RANK="0", WORLD_SIZE="2")
+    while not (out / "plan.json").is_file():
+        time.sleep(0.02)
+        assert first.poll() is None, first.communicate()[0]
+    second, first = finished(command(*arguments, RANK="1", WORLD_SIZE="2")), finished(first)
+    assert "batch 2 of 3" in second and "batch 1 of 3" not in second and "batch 3 of 3" not in second, second
+    assert "batch 1 of 3" in first and "batch 3 of 3" in first and "batch 2 of 3" not in first, first
+    made = sorted(people.glob("shard-*.safetensors"))
+    assert [path.name for path in sorted(out.glob("shard-*.safetensors"))] == [path.name for path in made]
+    for path in made:
+        alone, together = load_file(path), load_file(out / path.name)
+        assert alone.keys() == together.keys()
+        assert all(torch.allclose(v.float(), together[k].float(), atol=1e-4) for k, v in alone.items())
+
+
 def test_a_sheet_shows_references_predictions_and_the_plain_model(people, host):
     """Before training, the output head is nearly zero: the prediction's picture is nearly the plain one's."""
     import comfy.sd
