@@ -3,7 +3,8 @@
     python -m hyperdreambooth.faceworld.check_metrics --held-out DIR
 
 DIR is as in ``train_metrics``: first all people, then their look-alikes in the same order, with photos in the first
-``--photos`` pictures of each. Prints one line per condition; trains and writes nothing.
+``--photos`` pictures of each. The demo's five edits are drawn on the spot. Prints one line per condition; trains and writes
+nothing.
 """
 
 import argparse
@@ -13,8 +14,21 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .metrics import ATTRIBUTES, AttributeMetric, IdentityMetric
+from .metrics import ATTRIBUTES, AttributeMetric, IdentityMetric, bootstrap_interval
+from .renderer.photo import sample_photo
+from .renderer.render import Scene, render
+from .renderer.world import identity, person_pictures
 from .train_metrics import _faces, auc, load_people
+
+VALIDATION, DRAWN_PEOPLE = 17, 60
+EDITS = (
+    {"style": "pencil sketch"},
+    {"style": "pop art"},
+    {"style": "photo", "accessory": "crown", "context": "beach"},
+    {"style": "photo", "accessory": "sunglasses", "context": "night sky"},
+    {"style": "photo", "accessory": "red hat", "context": "forest"},
+)
+"""What the demo's five prompts name (``cli/study.py``)."""
 
 
 def soften(x: torch.Tensor, side: int) -> torch.Tensor:
@@ -65,6 +79,24 @@ def check_attributes(pictures: np.ndarray, classes: np.ndarray, people: int, pho
             print(f"  {head:10s} {word:13s} {shown.sum():4d} right {right:.2f} probability {sure:.2f}")
 
 
+def check_prompts() -> None:
+    """The five edits drawn by the renderer, so that every prompt is obeyed: the prompt score's ceiling, and what a plain photo gets."""
+    attributes, metric, scores, plain, likeness = AttributeMetric(), IdentityMetric(), [], [], []
+    for i in range(DRAWN_PEOPLE):
+        person, photo = identity(VALIDATION, i), person_pictures(VALIDATION, 1, 0, (i, False))[0]
+        rng = np.random.default_rng([VALIDATION, i, 800])
+        drawn = np.stack([render(person, sample_photo(rng, "neutral"), Scene(**edit)) for edit in EDITS])
+        edits, reference = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (drawn, photo))
+        scores.append(attributes.prompt_score(edits, list(EDITS)).numpy())
+        plain.append(attributes.prompt_score(reference.expand(len(EDITS), -1, -1, -1), list(EDITS)).numpy())
+        likeness.append(metric.similarity(edits, reference).mean().item())
+    for i, edit in enumerate(EDITS):
+        named = " ".join(edit.values())
+        print(f"  {named:28s} drawn {np.mean(scores, 0)[i]:.2f} plain photo {np.mean(plain, 0)[i]:.2f}")
+    for name, values in (("drawn", np.mean(scores, 1)), ("plain photo", np.mean(plain, 1)), ("identity", likeness)):
+        print(f"  {name}: {{:.3f}} ({{:.3f}} to {{:.3f}})".format(*bootstrap_interval(values)))
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--held-out", type=Path, required=True)
@@ -79,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
         check_identity(pictures, people, view)
     print("words, in edits")
     check_attributes(pictures, classes, people, args.photos)
+    print(f"the demo's edits, drawn, {DRAWN_PEOPLE} people")
+    check_prompts()
 
 
 if __name__ == "__main__":

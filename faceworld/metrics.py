@@ -20,16 +20,19 @@ ATTRIBUTES = {
 }
 
 
-class Trunk(nn.Sequential):
-    """Pictures (N, 3, 128, 128) in 0..1 -> features (N, out)."""
+STAGE_LAYERS = 6  # of a stage, which halves the side
 
-    def __init__(self, out: int):
-        layers: list[nn.Module] = [nn.AvgPool2d(2)]
-        widths = (3, 32, 64, 96, 160)
+
+class Trunk(nn.Sequential):
+    """Pictures (N, 3, 128, 128) in 0..1 -> features (N, out), through five stages."""
+
+    def __init__(self, out: int, dropout: float = 0.0):
+        layers: list[nn.Module] = []
+        widths = (3, 24, 48, 80, 112, 112)
         for n_in, n_out in zip(widths, widths[1:], strict=False):
             layers += [nn.Conv2d(n_in, n_out, 3, padding=1, stride=2), nn.GroupNorm(8, n_out), nn.SiLU()]
             layers += [nn.Conv2d(n_out, n_out, 3, padding=1, groups=n_out), nn.Conv2d(n_out, n_out, 1), nn.SiLU()]
-        super().__init__(*layers, nn.Flatten(), nn.Linear(160 * 16, out))
+        super().__init__(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * 16, out))
 
 
 def _check(pictures: torch.Tensor) -> torch.Tensor:

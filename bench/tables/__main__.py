@@ -96,6 +96,7 @@ def weights() -> dict:
     from .drawing import SCORES_VERSION
 
     files = {kind: WEIGHTS / f"{kind}s" / "faceworld.safetensors" for kind in ("checkpoint", "hypernet")}
+    files |= {f"{kind}_metric": WEIGHTS / "metrics" / f"{kind}.safetensors" for kind in ("identity", "attributes")}
     return {f"{kind}_sha256": digest(path)[:16] for kind, path in files.items()} | {"scores": SCORES_VERSION}
 
 

@@ -28,13 +28,12 @@ def read_costs(records: Records) -> dict[str, dict]:
 
 
 def costs_hardware(records: Records) -> str:
-    path = costs_file(records)
-    return json.loads(path.read_text())["hardware"] if path.is_file() else "not measured"
+    return "; ".join(sorted({row["hardware"] for row in read_costs(records).values()})) or "not measured"
 
 
 def has_cost(records: Records, arm: Arm) -> bool:
-    """Measured with these settings."""
-    return read_costs(records).get(arm.name, {}).get("settings") == json.loads(json.dumps(arm.settings))
+    """Measured with these settings and weights."""
+    return read_costs(records).get(arm.name, {}).get("key") == records.key_of(arm)
 
 
 @torch.inference_mode()
@@ -42,10 +41,10 @@ def measure_costs(bench, records: Records, chosen: list[Arm]) -> None:
     """The median of two people, after one that warms up; kept beside those of other arms."""
     rows = read_costs(records)
     for arm in chosen:
-        rows[arm.name] = {"settings": arm.settings, "steps": arm.steps} | _cost(bench, arm)
+        rows[arm.name] = {"key": records.key_of(arm), "hardware": hardware(), "steps": arm.steps} | _cost(bench, arm)
         print(f"{arm.name:20s} {rows[arm.name]['seconds']:.2f} s, {rows[arm.name]['bytes']:,} bytes", flush=True)
     records.committed.mkdir(parents=True, exist_ok=True)
-    costs_file(records).write_text(json.dumps({"hardware": hardware(), "rows": rows}, indent=1) + "\n")
+    costs_file(records).write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
 def _cost(bench, arm: Arm) -> dict:

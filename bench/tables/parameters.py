@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ...faceworld.metrics import Trunk
 from ...faceworld.renderer.world import identity
 from .world import METRICS, PARAMETERS, VALIDATION, photos, to_tensor, truth
 
 PEOPLE, CHECKED_ON, EPOCHS, BATCH, RATE = 4000, 100, 24, 50, 2e-3
 READABLE = 0.5  # share of the variance from which on a parameter is scored
-FACE = slice(20, 116), slice(16, 112)  # rows and columns of a photo
 
 
 class ParameterReader(nn.Module):
@@ -24,16 +24,12 @@ class ParameterReader(nn.Module):
 
     def __init__(self):
         super().__init__()
-        widths, layers = (3, 24, 48, 96, 128), []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(n_in, n_out, 3, padding=1, stride=2), nn.GroupNorm(8, n_out), nn.SiLU()]
-            layers += [nn.Conv2d(n_out, n_out, 3, padding=1, groups=n_out), nn.Conv2d(n_out, n_out, 1), nn.SiLU()]
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(128 * 36, len(PARAMETERS)))
+        self.net = Trunk(len(PARAMETERS), dropout=0.2)
         for name in ("center", "spread", "explained"):
             self.register_buffer(name, torch.zeros(len(PARAMETERS)))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.net(pictures[..., FACE[0], FACE[1]] * 2 - 1)
+        return self.net(pictures * 2 - 1)
 
     def standardised(self, person) -> torch.Tensor:
         """The true parameters (P,) of a person."""

@@ -31,7 +31,7 @@ class Records:
         path = self.folder / arm.name / f"{number:03d}.json"
         if path.is_file():
             record = json.loads(path.read_text())
-            if record["key"] == self._key(arm):
+            if record["key"] == self.key_of(arm):
                 return record["scores"]
         return self._kept(arm).get(f"{number:03d}")
 
@@ -42,7 +42,7 @@ class Records:
         strip = (rearrange(pictures, "n c h w -> h (n w) c") * 255 + 0.5).to(torch.uint8).numpy()
         Image.fromarray(strip).save(folder / f"{number:03d}.png")
         partial = folder / f".{number:03d}.partial"
-        partial.write_text(json.dumps({"key": self._key(arm), "hardware": hardware(), "scores": scores}))
+        partial.write_text(json.dumps({"key": self.key_of(arm), "hardware": hardware(), "scores": scores}))
         partial.replace(folder / f"{number:03d}.json")
 
     def strip(self, arm: Arm, number: int) -> Image.Image | None:
@@ -54,7 +54,7 @@ class Records:
         found = {int(name): scores for name, scores in self._kept(arm).items()}
         for path in (self.folder / arm.name).glob("[0-9]*.json"):
             record = json.loads(path.read_text())
-            if record["key"] == self._key(arm):
+            if record["key"] == self.key_of(arm):
                 found[int(path.stem)] = record["scores"]
         return dict(sorted(found.items()))
 
@@ -68,8 +68,8 @@ class Records:
         machines = set(kept["hardware"] if kept else [])
         for path in (self.folder / arm.name).glob("[0-9]*.json"):
             record = json.loads(path.read_text())
-            machines |= {record["hardware"]} if record["key"] == self._key(arm) else set()
-        facts = {"name": arm.name, "label": arm.label, "key": self._key(arm), "hardware": sorted(machines)}
+            machines |= {record["hardware"]} if record["key"] == self.key_of(arm) else set()
+        facts = {"name": arm.name, "label": arm.label, "key": self.key_of(arm), "hardware": sorted(machines)}
         lines = ",\n".join(f'  "{name}": {json.dumps(scores)}' for name, scores in people.items())
         head = json.dumps(facts, indent=1).removesuffix("\n}")
         (self.committed / f"{arm.name}.json").write_text(f'{head},\n "people": {{\n{lines}\n }}\n}}\n')
@@ -86,9 +86,10 @@ class Records:
     def _kept_file(self, arm: Arm) -> dict | None:
         path = self.committed / f"{arm.name}.json"
         found = json.loads(path.read_text()) if path.is_file() else None
-        return found if found and found["key"] == self._key(arm) else None
+        return found if found and found["key"] == self.key_of(arm) else None
 
-    def _key(self, arm: Arm) -> dict:
+    def key_of(self, arm: Arm) -> dict:
+        """All that an arm's records depend on."""
         return json.loads(json.dumps({**self.key, **arm.settings, "recipe": recipe(arm.hypernet)}))
 
 

@@ -39,12 +39,12 @@ made on these: that HyperDreamBooth relaxes in the full space by default was dec
 
 | score | what it is | better |
 |---|---|---|
-| identity | cosine of faceworld's identity network with three other photos of the person (`faceworld/METRICS.md`; a look-alike earns 0.73) | higher |
+| identity | cosine of faceworld's identity network with three other photos of the person (`faceworld/METRICS.md`; a look-alike earns 0.42) | higher |
 | rank-1 | share of pictures whose nearest photo, among 100 people and a look-alike of each, is the person | higher |
 | parameter error | error of those drawn parameters that a small network can read off a photo (`bench/tables/parameters.py`), in standard deviations; about 1 = guessing the average person | lower |
 | face features | cosine inside the face's oval, of a network trained on styles and accessories, not on people | higher |
 | identity of edits | the identity score of five edits: two styles, three contexts with accessories | higher |
-| prompt | how far the five edits show what was asked (ceiling 0.84: drawn right, the ruler says 0.84) | higher |
+| prompt | how far the five edits show what was asked (ceiling 0.97: drawn right, the ruler says 0.97) | higher |
 | diversity | how unlike each other three photos of one prompt are; the plain model draws three different people | as other photos |
 | prior drift | how far "a photo of a face" moves away from the plain model's | lower |
 """

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ...faceworld.metrics import AttributeMetric, IdentityMetric
+from ...faceworld.metrics import STAGE_LAYERS, AttributeMetric, IdentityMetric
 from .parameters import ParameterReader
 from .world import GALLERY, METRICS, TEST, photos, to_tensor
 
-FEATURE_LAYERS = 19  # of the attribute network: pooling and three of its four stages, (96, 8, 8) left
+FEATURE_LAYERS = 4 * STAGE_LAYERS  # of the attribute network: four of its five stages, (112, 8, 8) left
 CROWD = 500  # whose photos say how much each feature varies
 
 
@@ -43,11 +43,11 @@ class Rulers:
 
     @torch.no_grad()
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(N, 3, 128, 128) -> standardised features (N, 96, 8, 8)."""
+        """(N, 3, 128, 128) -> standardised features (N, 112, 8, 8)."""
         return (self.look(pictures) - self.level[0]) / self.level[1]
 
     def alike(self, one: torch.Tensor, other: torch.Tensor, face_only: bool) -> torch.Tensor:
-        """Cosine (N, M) of features (N, 96, 8, 8) and (M, 96, 8, 8)."""
+        """Cosine (N, M) of features (N, 112, 8, 8) and (M, 112, 8, 8)."""
         one, other = (x[..., self.oval] if face_only else x.flatten(2) for x in (one, other))
         return cosine_similarity(one.flatten(1)[:, None], other.flatten(1)[None], dim=-1)
 

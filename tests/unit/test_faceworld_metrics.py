@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hyperdreambooth.faceworld.check_metrics import smear, soften
+from hyperdreambooth.cli.study import EDITS as PROMPTS
+from hyperdreambooth.faceworld.check_metrics import EDITS, smear, soften
 from hyperdreambooth.faceworld.metrics import WEIGHTS, AttributeMetric, IdentityMetric, bootstrap_interval
 
 PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
@@ -30,18 +31,22 @@ def test_softness_is_not_another_person(photos):
     assert abs(crisp - soft) < 0.05
 
 
-def test_the_identity_score_is_nearly_blind_to_the_inner_face(photos):
-    """A known weakness: when a better ruler fails here, rewrite METRICS.md with it."""
+def test_the_identity_score_sees_the_inner_face(photos):
+    """A smeared face is less alike than a soft one, and still more than a look-alike's 0.42 (METRICS.md)."""
     changed = (smear(photos[1]) - photos[1]).abs().amax(1)  # (50, 128, 128)
     assert changed[:, 46:100, 38:90].mean() > 0.02 and changed[:, :46].sum() == changed[..., 90:].sum() == 0
     metric = IdentityMetric()
     crisp, smeared = (metric.similarity(x, photos[0]).mean() for x in (photos[1], smear(photos[1])))
-    assert crisp - smeared < 0.1
+    assert crisp - smeared > 0.1 and smeared > 0.6
 
 
 def test_a_plain_photo_does_not_pass_for_an_edit(photos):
     wanted = [{"style": "photo", "accessory": "crown", "context": "beach"}] * 50
-    assert AttributeMetric().prompt_score(photos[0], wanted).mean() < 0.5
+    assert AttributeMetric().prompt_score(photos[0], wanted).mean() < 0.4
+
+
+def test_the_edits_that_are_checked_are_the_demos():
+    assert list(PROMPTS.values()) == list(EDITS)
 
 
 def test_both_metrics_refuse_another_size(photos):
