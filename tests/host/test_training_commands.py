@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hyperdreambooth.cli import training_run
 from hyperdreambooth.cli.train import SIZES, add_arguments, size_for, train
 from hyperdreambooth.faceworld.renderer.world import person_pictures
-from hyperdreambooth.hypernet.checkpoint import load_hypernet
+from hyperdreambooth.hypernet.checkpoint import Identity, load_hypernet
 from hyperdreambooth.hypernet.shards import PreparedPeople, open_plan, read_plan, read_shard, write_shard
 
 SMALL = ["--hold-out", "0", "--people", "8", "--targets", "1", "--threads", "1", "--report-every", "0"]
@@ -162,7 +162,6 @@ def test_a_sheet_shows_references_predictions_and_the_plain_model(people, host):
     import folder_paths
 
     from hyperdreambooth.cli.sheets import people_sheet
-    from hyperdreambooth.hypernet.checkpoint import Identity
     from hyperdreambooth.hypernet.hypernet import HyperNet, HyperNetConfig
     from hyperdreambooth.lidb.basis import Basis
     from hyperdreambooth.nodes.host import HostModel
@@ -173,16 +172,15 @@ def test_a_sheet_shows_references_predictions_and_the_plain_model(people, host):
         model = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
     net = HyperNet(HyperNetConfig(**SIZES["small"], refinements=1, layers=len(model.table), numbers=72))
     identity = Identity(model.table, Basis(48, 24), "[V] face", model.base, {})
-    with model.training((2, 8, 16, 16)):
-        page = people_sheet(net, identity, model, data, [0, 5], ["a photo of a [V] face"])
-    assert page.size == (3 * 128, 2 * 128)
-    shown = np.asarray(page).reshape(2, 128, 3, 128, 3).swapaxes(1, 2).astype(float)
+    pages = []
+    for mean in (torch.zeros_like(net.mean), torch.randn(net.mean.shape, generator=torch.Generator().manual_seed(0))):
+        net.mean.data.copy_(mean)
+        with model.training((2, 8, 16, 16)):
+            pages.append(people_sheet(net, identity, model, data, [0, 5], ["a photo of a [V] face"]))
+    assert pages[0].size == (3 * 128, 2 * 128)
+    shown, changed = (np.asarray(p).reshape(2, 128, 3, 128, 3).swapaxes(1, 2).astype(float) for p in pages)
     assert (shown[:, 0] == data.faces([data.references[p][0] for p in (0, 5)]).permute(0, 2, 3, 1).numpy() * 255).all()
     assert abs(shown[:, 1] - shown[:, 2]).mean() < 3 and shown[:, 2].std() > 20
-    net.mean.data.normal_(generator=torch.Generator().manual_seed(0))
-    with model.training((2, 8, 16, 16)):
-        changed = people_sheet(net, identity, model, data, [0, 5], ["a photo of a [V] face"])
-    changed = np.asarray(changed).reshape(2, 128, 3, 128, 3).swapaxes(1, 2).astype(float)
     assert abs(changed[:, 1] - shown[:, 1]).mean() > 10 and np.array_equal(changed[:, 2], shown[:, 2])
 
 
