@@ -13,6 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ...cli.host_install import REPOSITORY
+from ...cli.study import digest
+
+CHECKPOINT = REPOSITORY / "faceworld" / "weights" / "checkpoints" / "faceworld.safetensors"
 PEOPLE, STEPS, WARMUP = 400, 300, 300
 SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
@@ -41,12 +45,12 @@ def recipe(name: str) -> list | None:
 
 
 def hypernet_file(name: str, folder: Path) -> Path:
-    """Where the HyperNet of today's recipe lies, or will; another recipe is another file."""
+    """Where the HyperNet of today's recipe and checkpoint lies, or will; another of either is another file."""
     return folder / f"{name}-{_mark(recipe(name))}.safetensors"
 
 
 def _mark(settings: list) -> str:
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([digest(CHECKPOINT), *settings]).encode()).hexdigest()[:8]
 
 
 def train_hypernet(name: str, folder: Path) -> Path:

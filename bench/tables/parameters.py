@@ -4,6 +4,8 @@ Trained where it is needed, in a few minutes on one thread and from one seed, on
 records. It knows plain photos only; how well is printed and reported.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +50,11 @@ class ParameterReader(nn.Module):
 
 
 def parameter_reader(folder: Path) -> ParameterReader:
-    """Loaded from ``folder``, or trained and kept there."""
-    path = folder / f"parameters-{PEOPLE}x{EPOCHS}.safetensors"
+    """Loaded from ``folder``, or trained and kept there; another network or recipe is another file."""
+    reader = ParameterReader()
+    settings = [PEOPLE, EPOCHS, BATCH, RATE, [list(p.shape) for p in reader.parameters()]]
+    path = folder / f"parameters-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]}.safetensors"
     if path.is_file():
-        reader = ParameterReader()
         reader.load_state_dict(load_file(path))
         return reader.eval()
     reader = train()
