@@ -22,9 +22,10 @@ def costs_file(records: Records) -> Path:
 
 
 def read_costs(records: Records) -> dict[str, dict]:
-    """Arm -> steps, seconds, bytes, trained; empty if nobody measured them."""
-    path = costs_file(records)
-    return json.loads(path.read_text())["rows"] if path.is_file() else {}
+    """Arm -> steps, seconds, bytes, trained, hardware; of those that were measured with today's settings and weights."""
+    path, arms = costs_file(records), A.all_arms()
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else {}
+    return {name: row for name, row in rows.items() if name in arms and row.get("key") == records.key_of(arms[name])}
 
 
 def costs_hardware(records: Records) -> str:
@@ -33,7 +34,7 @@ def costs_hardware(records: Records) -> str:
 
 def has_cost(records: Records, arm: Arm) -> bool:
     """Measured with these settings and weights."""
-    return read_costs(records).get(arm.name, {}).get("key") == records.key_of(arm)
+    return arm.name in read_costs(records)
 
 
 @torch.inference_mode()

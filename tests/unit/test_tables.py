@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from hyperdreambooth.bench.tables import arms as A
+from hyperdreambooth.bench.tables import costs as C
 from hyperdreambooth.bench.tables import tuning as T
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.records import Records
@@ -176,3 +177,11 @@ def test_the_tuning_page_shows_whole_methods_in_bold_where_chosen(tmp_path):
     page = (tmp_path / "tuning.md").read_text()
     assert "| plain model |  |  | 0.100" in page and "**LoRA-DreamBooth, rank 1** | 40 | 0.06 | 0.560" in page
     assert page.count("rank 1") == 3 and "rank 4" not in page
+
+
+def test_costs_of_other_weights_do_not_count(tmp_path):
+    records, arm = Records(tmp_path / "records", tmp_path, {"weights": "today's"}), A.FULL
+    rows = {arm.name: {"key": records.key_of(arm), "hardware": "here"}, A.PREDICTED.name: {"seconds": 1.0}}
+    C.costs_file(records).write_text(json.dumps({"rows": rows}))
+    assert C.has_cost(records, arm) and not C.has_cost(records, A.PREDICTED) and C.costs_hardware(records) == "here"
+    assert not C.has_cost(Records(tmp_path / "records", tmp_path, {"weights": "other"}), arm)
