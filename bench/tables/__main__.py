@@ -23,9 +23,9 @@ from ...cli.host_install import REPOSITORY
 from ...cli.study import digest
 from .arms import GROUPS, QUICK, Arm
 from .costs import MEASURED, has_cost, measure_costs
-from .hypernets import HYPERNETS, train_hypernet
+from .hypernets import train_hypernets
 from .records import Records
-from .tuning import PEOPLE, TUNING, write_tuning
+from .tuning import TUNING, write_tuning
 from .world import TEST, VALIDATION
 
 WEIGHTS = REPOSITORY / "faceworld" / "weights"
@@ -53,14 +53,14 @@ class Run:
 
 WHOLE = Run("tables", GROUPS, results=RESULTS / "tables")
 SLICE = Run("tables_quick", [(QUICK, QUICK_PEOPLE)])
-RATES = Run("tables_tuning", [(TUNING, PEOPLE)], VALIDATION, RESULTS / "tuning")
+RATES = Run("tables_tuning", TUNING, VALIDATION, RESULTS / "tuning")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people, {len(QUICK)} rows")
-    one.add_argument("--tuning", action="store_true", help=f"{PEOPLE} validation people, {len(TUNING)} rows")
+    one.add_argument("--tuning", action="store_true", help="settings of all rows, on validation people")
     parser.add_argument("--report", action="store_true", help="only put together what has been measured")
     parser.add_argument("--workers", type=int, help="processes (default: one per CPU core; one on a GPU)")
     parser.add_argument("--groups", type=int, nargs="+", choices=range(len(GROUPS)), help="only these groups of rows")
@@ -69,8 +69,8 @@ def main() -> None:
     parser.add_argument("--share", help=argparse.SUPPRESS)  # i/n: this worker's people
     args = parser.parse_args()
     run = SLICE if args.quick else RATES if args.tuning else WHOLE
-    if args.groups and run is not WHOLE:
-        parser.error("--groups chooses among the rows of the whole tables; leave it out, or --quick or --tuning.")
+    if args.groups and max(args.groups) >= len(run.groups):
+        parser.error(f"There are only the groups 0 to {len(run.groups) - 1} of these rows.")
     records = run.records()
     if args.share:
         work(args, run, records)
@@ -146,12 +146,11 @@ def _run_workers(args: argparse.Namespace, run: Run, records: Records) -> None:
     }
     if not missing:
         return
-    for name in (name for name in HYPERNETS if name in missing):
-        train_hypernet(name, COMMON / "hypernets")
+    count = args.workers or (1 if torch.cuda.is_available() else os.cpu_count())
+    train_hypernets(missing, COMMON / "hypernets", count)
     readable = parameter_reader(COMMON).readable()  # trained once, before the workers want it
     records.committed.mkdir(parents=True, exist_ok=True)
     (records.committed / "readable.json").write_text(json.dumps(readable, indent=1) + "\n")
-    count = args.workers or (1 if torch.cuda.is_available() else os.cpu_count())
     one_thread = os.environ | ({} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"})
     own = [sys.executable, "-m", "hyperdreambooth.bench.tables", *sys.argv[1:]]
     running = [subprocess.Popen([*own, "--share", f"{i}/{count}"], env=one_thread) for i in range(count)]

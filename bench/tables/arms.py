@@ -1,13 +1,14 @@
 """Who is compared: every row of the tables, as settings.
 
-Learning rates were chosen on validation people (``docs/ablations.md``), none on the people of these tables; ``tuning.py`` tries
-them again.
+Steps and learning rates were chosen on validation people by ``tuning.py`` (``docs/tuning.md``), none on the people of these
+tables.
 """
 
 from dataclasses import asdict, dataclass
 
 from ...methods.defaults import DEFAULTS
 
+EMBEDDED, BASIS = "faceworld", (48, 24)  # the HyperNet that comes with the repository, and its basis
 HYPER_STEPS, HYPER_RATE = DEFAULTS["hyperdreambooth"]
 
 
@@ -15,8 +16,8 @@ HYPER_STEPS, HYPER_RATE = DEFAULTS["hyperdreambooth"]
 class Arm:
     """One row. ``method`` is what ``Bench.personalise`` knows; the rest are its settings.
 
-    ``space`` is where a finetune's ranks are; ``refinements`` 0 is as trained; ``basis`` (a, b) of a LiDB from zero, None the
-    usual one; ``reference`` the kind of the picture handed in, ``references`` how many.
+    ``space`` is where a finetune's ranks are; ``basis`` (a, b) of a LiDB from zero, None the usual one; ``reference`` the kind
+    of the picture handed in, ``references`` how many.
     """
 
     name: str
@@ -27,8 +28,7 @@ class Arm:
     rank: int = 4
     batch: int = 4
     space: str = "full"
-    refinements: int = 0
-    hypernet: str = "faceworld"
+    hypernet: str = EMBEDDED
     basis: tuple[int, int] | None = None
     reference: str = "photo"
     references: int = 1
@@ -38,6 +38,11 @@ class Arm:
         """All that decides the pictures: everything but how the row is called."""
         return {key: value for key, value in asdict(self).items() if key not in ("name", "label")}
 
+    @property
+    def wants_embedded(self) -> bool:
+        """The embedded HyperNet has a part in its pictures."""
+        return self.hypernet == EMBEDDED and self.method in ("wrong", "mean", "predicted", "hyperdreambooth")
+
 
 def _hyper(name: str, label: str, **changes) -> Arm:
     return Arm(name, label, **({"method": "hyperdreambooth", "steps": HYPER_STEPS, "rate": HYPER_RATE} | changes))
@@ -45,8 +50,12 @@ def _hyper(name: str, label: str, **changes) -> Arm:
 
 def _rival(name: str, label: str, method: str, **changes) -> Arm:
     steps, rate = DEFAULTS[method.split("+")[0]]
-    space = "basis" if method == "lidb" else "full"
-    return Arm(name, label, **({"method": method, "steps": steps, "rate": rate, "space": space} | changes))
+    return Arm(name, label, **({"method": method, "steps": steps, "rate": rate} | changes))
+
+
+def _inside(name: str, label: str, **changes) -> Arm:
+    """From zero, inside the basis of the embedded HyperNet."""
+    return _rival(name, label, "lidb", **({"space": "basis", "basis": BASIS, "rate": 4e-2} | changes))
 
 
 CONTROLS = [
@@ -55,77 +64,80 @@ CONTROLS = [
     Arm("mean", "mean prediction", "mean"),
 ]
 CEILING, CEILING_OF_CARTOONS = (
-    Arm("ceiling", "another photo", "unseen photo"),
-    Arm("ceiling_cartoon", "another photo", "unseen photo", reference="cartoon"),
+    Arm("ceiling", "another photo, edits drawn", "drawn"),
+    Arm("ceiling_cartoon", "another photo, edits drawn", "drawn", reference="cartoon"),
 )
-"""A photo of the person that no method has seen, scored as if a model had drawn it."""
+"""A photo of the person that no method has seen, and their edits by the renderer, scored as if a model had drawn them."""
 FULL = _hyper("hyperdreambooth", "HyperDreamBooth")
+LONGER = _hyper("hyperdreambooth_160", "HyperDreamBooth, 160 steps", steps=160, rate=1e-2)
+"""Four times the paper's iterations, for rivals that want as many."""
 IN_BASIS = _hyper("hyperdreambooth_basis", "HyperDreamBooth, relaxed inside the basis", space="basis", rate=4e-2)
 PREDICTED = Arm("predicted", "prediction alone", "predicted")
-FROM_ZERO = _rival("lora_4", "LoRA-DreamBooth, rank 4 (no HyperNet)", "lora")
-"""A rival, and the finetune without HyperNet as well: the same ranks in the same layers, each at its own best rate."""
+FROM_ZERO = _rival("zero", "no HyperNet: the same from zero", "lidb")
 
-SLOW = [
-    _rival("textual_inversion", "Textual Inversion", "textual-inversion"),
-    _rival("dreambooth_prior", "DreamBooth, prior preserved", "dreambooth+prior", steps=160),
-    _rival("lidb_200", "LiDB alone, rank 1, 200 steps", "lidb", rank=1, steps=200),
-]
-RIVALS = [
-    _rival("dreambooth", "DreamBooth", "dreambooth"),
-    _rival("lora_1", "LoRA-DreamBooth, rank 1", "lora", rank=1, rate=3e-2),
-    FROM_ZERO,
-    *SLOW,
-]
+DREAMBOOTH, DREAMBOOTH_40 = (
+    _rival("dreambooth", "DreamBooth, 160 steps", "dreambooth"),
+    _rival("dreambooth_40", "DreamBooth, 40 steps", "dreambooth", steps=40),
+)
+LORA_1 = _rival("lora_1", "LoRA-DreamBooth, rank 1", "lora", rank=1, rate=3e-2)
+LORA_4 = _rival("lora_4", "LoRA-DreamBooth, rank 4", "lora")
+LORA_160 = _rival("lora_4_160", "LoRA-DreamBooth, rank 4, 160 steps", "lora", steps=160, rate=1e-2)
+TEXTUAL_INVERSION = _rival("textual_inversion", "Textual Inversion", "textual-inversion")
+PRIOR = _rival("dreambooth_prior", "DreamBooth, prior preserved", "dreambooth+prior")
+LIDB = _rival("lidb", "LiDB alone, rank 1", "lidb", rank=1, steps=200, rate=1e-2, space="basis")
+RIVALS = [DREAMBOOTH, DREAMBOOTH_40, LORA_1, LORA_4, LORA_160, TEXTUAL_INVERSION, PRIOR, LIDB]
 
 HARDER = [
-    _rival(
-        f"dreambooth_{steps}_{rate:g}",
-        f"DreamBooth, {steps} steps at {rate:g}",
-        "dreambooth",
-        batch=1,
-        steps=steps,
-        rate=rate,
-    )
-    for steps, rate in ((40, 1e-4), (40, 3e-4), (40, 1e-3), (400, 3e-5), (400, 1e-4), (1200, 1e-5), (1200, 3e-5))
-]
+    _rival(f"harder_{steps}_{rate:g}", f"DreamBooth, {steps} steps of one, {rate:g}", "dreambooth", batch=1, steps=steps, rate=rate)
+    for steps, rate in ((40, 3e-4), (40, 1e-3), (400, 1e-4), (400, 3e-4), (1200, 3e-5), (1200, 1e-4))
+]  # fmt: skip
 
-PARTS = [
-    PREDICTED,
-    FROM_ZERO,
-    Arm("predicted_k1", "prediction alone, one refinement", "predicted", refinements=1),
-    _hyper("hyperdreambooth_k1", "one refinement, then 40 steps", refinements=1),
-    _hyper("relaxed_1", "relaxed to rank 1 more", rank=1),
-    _hyper("relaxed_16", "relaxed to rank 16 more", rank=16),
-]
+RANK_RATES = {1: 2e-2, 2: 2e-2, 8: 2e-2, 16: 1e-2}
+RANKS = [_hyper(f"relaxed_{rank}", f"relaxed to rank {rank} more", rank=rank, rate=r) for rank, r in RANK_RATES.items()]
+PARTS = [PREDICTED, FROM_ZERO, RANKS[0], RANKS[-1]]
 INSIDE_THE_BASIS = [
     IN_BASIS,
-    _rival("lidb_40", "inside the basis, no HyperNet", "lidb"),
+    _inside("zero_basis", "inside the basis, no HyperNet"),
     _hyper("basis_relaxed_1", "inside the basis, rank 1 more", space="basis", rate=4e-2, rank=1),
-    _hyper("basis_relaxed_16", "inside the basis, rank 16 more", space="basis", rate=4e-2, rank=16),
+    _hyper("basis_relaxed_16", "inside the basis, rank 16 more", space="basis", rate=2e-2, rank=16),
 ]
-RECIPES = ("ours", "denoising_only", "weights_only", "learned_basis", "paper")
+RECIPES = {
+    "ours": "warm-up, then denoising",
+    "denoising_only": "denoising loss only",
+    "weights_only": "weight loss only",
+    "learned_basis": "learned basis",
+    "one_refinement": "one refinement",
+    "paper": "the paper's recipe",
+}
 """HyperNets trained by ``hypernets.py`` on the same few people."""
 TRAINED = [
-    Arm(f"predicted_{recipe}", f"{recipe.replace('_', ' ')}, prediction alone", "predicted", hypernet=recipe)
-    for recipe in RECIPES
+    Arm(f"predicted_{recipe}", f"{label}: prediction alone", "predicted", hypernet=recipe)
+    for recipe, label in RECIPES.items()
 ] + [
-    _hyper(f"hyper_{recipe}", f"{recipe.replace('_', ' ')}, then 40 steps", hypernet=recipe)
-    for recipe in ("ours", "paper")
+    _hyper(f"hyper_{recipe}", f"{RECIPES[recipe]}: and 40 steps", hypernet=recipe)
+    for recipe in ("ours", "one_refinement", "paper")
 ]
 
-CROWDS = (50, 3200)
+CROWDS = (100, 1000, 4000)
 """How many people a HyperNet has learnt from, by the denoising loss; ``denoising_only`` has learnt from 400."""
 CURVE_OF_PEOPLE = [
-    Arm(f"predicted_{crowd}_people", f"{crowd} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
+    Arm(f"predicted_{crowd}_people", f"{crowd:,} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
 ]
-STEPS = (10, 20, 80, 200)
-CURVE_FROM_PREDICTION = [_hyper(f"hyperdreambooth_{n}", f"from the prediction, {n} steps", steps=n) for n in STEPS]
-CURVE_FROM_ZERO = [_rival(f"lora_4_{n}", f"from zero, {n} steps", "lora", steps=n) for n in STEPS]
+STEP_RATES = {10: (2e-2, 2e-2), 20: (2e-2, 2e-2), 80: (1e-2, 1e-2), 200: (1e-2, 1e-2)}
+"""Iterations -> rate from the prediction and from zero."""
+CURVE_FROM_PREDICTION = [
+    _hyper(f"hyperdreambooth_{n}", f"from the prediction, {n} steps", steps=n, rate=rate)
+    for n, (rate, _) in STEP_RATES.items()
+]
+CURVE_FROM_ZERO = [
+    _rival(f"zero_{n}", f"from zero, {n} steps", "lidb", steps=n, rate=rate) for n, (_, rate) in STEP_RATES.items()
+]
+BASIS_RATES = {
+    (6, 3): 8e-2, (12, 6): 8e-2, (24, 12): 4e-2, (100, 50): 2e-2, (12, 48): 4e-2, (48, 12): 4e-2,
+}  # fmt: skip
 BASES = [
-    _rival(f"basis_{a}_{b}", f"from zero, a = {a}, b = {b}", "lidb", basis=(a, b))
-    for a, b in ((6, 3), (12, 6), (24, 12), (48, 24))
+    _inside(f"basis_{a}_{b}", f"from zero, a = {a}, b = {b}", basis=(a, b), rate=r) for (a, b), r in BASIS_RATES.items()
 ]
-RANKS = [_hyper(f"relaxed_{rank}", f"rank {rank} more", rank=rank) for rank in (2, 8)]
 ODD = ("pose", "light", "occlusion", "cartoon")
 OUT_OF_WORLD = [
     arm
@@ -133,7 +145,7 @@ OUT_OF_WORLD = [
     for arm in (
         Arm(f"predicted_{kind}", f"{kind}: prediction alone", "predicted", reference=kind),
         _hyper(f"hyperdreambooth_{kind}", f"{kind}: HyperDreamBooth", reference=kind),
-        _rival(f"lora_4_{kind}", f"{kind}: LoRA, no HyperNet", "lora", reference=kind),
+        _rival(f"zero_{kind}", f"{kind}: no HyperNet", "lidb", reference=kind),
     )
 ] + [Arm("plain_cartoon", "cartoon: plain model", "plain", reference="cartoon")]
 SEVERAL = [
@@ -142,24 +154,24 @@ SEVERAL = [
     for arm in (
         Arm(f"predicted_{count}_references", f"{count} pictures: prediction alone", "predicted", references=count),
         _hyper(f"hyperdreambooth_{count}_references", f"{count} pictures: HyperDreamBooth", references=count),
-        _rival(f"lora_4_{count}_references", f"{count} pictures: LoRA, no HyperNet", "lora", references=count),
+        _rival(f"zero_{count}_references", f"{count} pictures: no HyperNet", "lidb", references=count),
     )
 ]
 
 GROUPS: list[tuple[list[Arm], int]] = [
     ([CEILING, *CONTROLS, FULL, *PARTS, *INSIDE_THE_BASIS], 50),
-    ([arm for arm in RIVALS if arm not in SLOW], 50),
-    (SLOW[:1], 50),
-    (SLOW[1:], 50),
+    ([LONGER, DREAMBOOTH, DREAMBOOTH_40, LORA_1, LORA_4, LORA_160], 50),
+    ([TEXTUAL_INVERSION], 50),
+    ([PRIOR, LIDB], 50),
     ([*TRAINED, *CURVE_OF_PEOPLE], 50),
     ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
     (HARDER, 50),
-    ([CEILING, *CONTROLS, FULL, PREDICTED, IN_BASIS, *RIVALS], 100),
+    ([CEILING, *CONTROLS, FULL, LONGER, PREDICTED, IN_BASIS, FROM_ZERO, *RIVALS], 100),
 ]
 """In the order of measuring: everybody of a group person by person, so that a run that is stopped has whole people."""
 
-QUICK = [CEILING, *CONTROLS, FULL, PREDICTED, FROM_ZERO, RIVALS[0], SLOW[0], RIVALS[1]]
+QUICK = [CEILING, *CONTROLS, FULL, PREDICTED, FROM_ZERO, DREAMBOOTH, TEXTUAL_INVERSION, LORA_1]
 
 
 def all_arms() -> dict[str, Arm]:

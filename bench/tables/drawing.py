@@ -9,14 +9,14 @@ import torch
 
 from ...cli.headless import HeadlessHost
 from ...cli.study import EDITS, PHOTO
-from .arms import Arm
+from .arms import EMBEDDED, Arm
 from .hypernets import hypernet_file
 from .rulers import Rulers
 from .world import TEST, Subject
 
-ANYBODY = "a photo of a face"
-PHOTOS, CLASS = 3, 2
-PROMPTS = [PHOTO] * PHOTOS + list(EDITS) + [ANYBODY] * CLASS
+ANYBODY = ("a photo of a face", "a pencil sketch of a face")  # prior preservation trains on the first
+PHOTOS, CLASS = 3, len(ANYBODY)
+PROMPTS = [PHOTO] * PHOTOS + list(EDITS) + list(ANYBODY)
 STEPS, GUIDANCE, SAMPLER, SCHEDULER = 20, 3.0, "euler_ancestral", "normal"  # as in the workflows
 CLASS_PICTURES = 64  # of prior preservation
 SCORES_VERSION = 1  # raise it when a score's meaning or the drawing changes: older records are then made again
@@ -44,23 +44,30 @@ class Bench:
         subject = Subject(number, self.split)
         who, others, rulers = subject.person(arm.reference), subject.others(arm.reference), self.rulers
         gallery_number = None if arm.reference == "cartoon" else number  # no cartoon is in the gallery
-        if arm.method == "unseen photo":
-            shown = subject.unseen(arm.reference)
-            scores = rulers.likeness(shown, others, who, gallery_number)
-            return scores | {"diversity": rulers.diversity(others)}, shown
+        if arm.method == "drawn":
+            photo, edits = subject.unseen(arm.reference), subject.edits(arm.reference, list(EDITS.values()))
+            scores = rulers.likeness(photo, others, who, gallery_number) | self.score_edits(edits, others)
+            return scores | {"diversity": rulers.diversity(others)}, torch.cat([photo, edits])
         model, clip, seconds = self.personalise(arm, subject)
-        pictures = self.draw(model, clip, 1000 * number + 1)
-        edits = pictures[PHOTOS : PHOTOS + len(EDITS)]
+        pictures = self.draw(model, clip, self.seeds(number)[1])
         scores = rulers.likeness(pictures[:PHOTOS], others, who, gallery_number)
-        scores["of_edits"] = rulers.cosine(edits, others)
-        scores["prompt"] = rulers.attributes.prompt_score(edits, list(EDITS.values())).mean().item()
+        scores |= self.score_edits(pictures[PHOTOS : PHOTOS + len(EDITS)], others)
         scores["diversity"] = rulers.diversity(pictures[:PHOTOS])
         scores["drift"] = rulers.drift(pictures[-CLASS:], self.plain_pictures(number)[-CLASS:])
         return scores | {"seconds": seconds}, pictures
 
+    def score_edits(self, edits: torch.Tensor, others: torch.Tensor) -> dict[str, float]:
+        obeyed = self.rulers.attributes.prompt_score(edits, list(EDITS.values())).mean().item()
+        return {"of_edits": self.rulers.cosine(edits, others), "prompt": obeyed}
+
+    def seeds(self, number: int) -> tuple[int, int]:
+        """Of training and of sampling: each test person's own, so that the intervals over people hold the luck of training
+        too; where settings are chosen, one training seed for all."""
+        return (number, 1_000_000 + 1000 * number) if self.split == TEST else (0, 1000 * number + 1)
+
     @lru_cache(maxsize=4)  # noqa: B019  one bench per process
     def plain_pictures(self, number: int) -> torch.Tensor:
-        return self.draw(self.model, self.clip, 1000 * number + 1)
+        return self.draw(self.model, self.clip, self.seeds(number)[1])
 
     def personalise(self, arm: Arm, subject: Subject) -> tuple:
         """(MODEL, CLIP, seconds of learning) of a person."""
@@ -91,7 +98,8 @@ class Bench:
 
         image = subject.references(arm.reference, arm.references)
         started = time.time()
-        given = self.model, self.clip, self.vae, image, Settings(arm.steps, arm.rate, arm.batch)
+        settings = Settings(arm.steps, arm.rate, arm.batch, self.seeds(subject.number)[0])
+        given = self.model, self.clip, self.vae, image, settings
         if arm.method == "hyperdreambooth":
             learnt = lidb(*given, arm.rank, self.predict(arm, subject), arm.space)
             return replace(learnt, seconds=time.time() - started)
@@ -109,21 +117,19 @@ class Bench:
         """The LiDB of *Predict LiDB*."""
         from ...nodes.predict import PredictLiDB
 
-        hypernet = self.hypernet(arm.hypernet, arm.refinements)
-        return PredictLiDB.execute(hypernet, subject.references(arm.reference, arm.references)).args[0]
+        return PredictLiDB.execute(self.hypernet(arm.hypernet), subject.references(arm.reference, arm.references)).args[
+            0
+        ]
 
     @cache  # noqa: B019
-    def hypernet(self, name: str, refinements: int):
-        """A HyperNet by name; ``refinements`` 0 as trained."""
+    def hypernet(self, name: str):
+        """The embedded one or one of ``hypernets.py``."""
         import folder_paths
 
         from ...nodes.load_hypernet import LoadedHyperNet
 
         embedded = folder_paths.get_full_path_or_raise("hypernets", "faceworld.safetensors")
-        loaded = LoadedHyperNet(embedded if name == "faceworld" else str(hypernet_file(name, self.hypernets)))
-        if refinements:
-            loaded.net.config = replace(loaded.net.config, refinements=refinements)
-        return loaded
+        return LoadedHyperNet(embedded if name == EMBEDDED else str(hypernet_file(name, self.hypernets)))
 
     @cached_property
     def mean(self):

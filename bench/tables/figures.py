@@ -13,7 +13,7 @@ from .statistics import common, interval, values
 from .world import Subject
 
 SIDE, LABEL = 96, 150
-SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, A.RIVALS[0], A.SLOW[0]]
+SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, A.DREAMBOOTH, A.TEXTUAL_INVERSION]
 COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
 
 
@@ -64,15 +64,17 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
     ours, zero = {0: A.PREDICTED, A.FULL.steps: A.FULL}, {0: A.CONTROLS[0], A.FROM_ZERO.steps: A.FROM_ZERO}
     ours |= {arm.steps: arm for arm in A.CURVE_FROM_PREDICTION}
     zero |= {arm.steps: arm for arm in A.CURVE_FROM_ZERO}
-    low, high = ({arm.steps: arm for arm in A.HARDER if arm.rate == rate} for rate in (3e-5, 1e-4))
-    bases = {arm.basis[0] + arm.basis[1]: arm for arm in A.BASES}
-    ranks = {arm.rank: arm for arm in (*A.RANKS, A.FULL, *(arm for arm in A.PARTS if arm.name.startswith("relaxed")))}
-    crowds = {int(arm.hypernet.split("_")[0]): arm for arm in A.CURVE_OF_PEOPLE} | {400: A.TRAINED[1]}
+    low, high = ({arm.steps: arm for arm in A.HARDER if arm.rate == rate} for rate in (1e-4, 3e-4))
+    bases = {sum(arm.basis): arm for arm in (*A.BASES, A.INSIDE_THE_BASIS[1]) if arm.basis[0] == 2 * arm.basis[1]}
+    ranks = {arm.rank: arm for arm in (*A.RANKS, A.FULL)}
+    crowds = {int(arm.hypernet.split("_")[0]): arm for arm in A.CURVE_OF_PEOPLE} | {
+        400: A.all_arms()["predicted_denoising_only"]
+    }
     plots = [
         ("iterations", {"from the prediction": ours, "from zero": zero}, "identity"),
         ("iterations", {"from the prediction": ours, "from zero": zero}, "prompt"),
-        ("iterations of DreamBooth", {"3e-5": low, "1e-4": high}, "identity"),
-        ("a + b, from zero", {"40 steps": bases}, "identity"),
+        ("iterations of DreamBooth", {"1e-4": low, "3e-4": high}, "identity"),
+        ("a + b, a = 2b, from zero", {"40 steps": bases}, "identity"),
         ("relaxed rank", {"40 steps": ranks}, "identity"),
         ("people a HyperNet learnt from", {"prediction alone": crowds}, "identity"),
     ]

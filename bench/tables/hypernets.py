@@ -2,7 +2,7 @@
 
 All that learn from noisy pictures take the same number of such steps; a warm-up on fitted LiDBs, where a recipe has one, comes
 before and costs a tenth of it. They see far less than the embedded one (minutes in place of hours), so they are compared with
-``ours`` of this file, not with it.
+one another, not with it. The embedded one's recipe is that of ``denoising_only``.
 """
 
 import hashlib
@@ -11,27 +11,29 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ...cli.host_install import REPOSITORY
 from ...cli.study import digest
 
 CHECKPOINT = REPOSITORY / "faceworld" / "weights" / "checkpoints" / "faceworld.safetensors"
-PEOPLE, STEPS, WARMUP = 400, 300, 300
+PEOPLE, STEPS, WARMUP = 400, 900, 300
 SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
 
 UNFITTED, NO_WEIGHTS = ["--fit", "0"], ["--warmup-steps", "0", "--weight-loss", "0"]
-FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], "50": UNFITTED, "3200": UNFITTED}
+CROWDS = ("100", "400", "1000", "4000")
+FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], **dict.fromkeys(CROWDS, UNFITTED)}
 """Folder of prepared people -> further arguments of ``precompute``; a number is how many people."""
 HYPERNETS = {
     "ours": ("shared", []),
-    "denoising_only": ("shared", NO_WEIGHTS),
+    "one_refinement": ("shared", ["--refinements", "1"]),
     "weights_only": ("shared", ["--warmup-steps", str(WARMUP + STEPS), "--steps", "0"]),
     "learned_basis": ("wide", ["--basis", "BASIS"]),  # half of wide: the size of the others
     "paper": ("own", ["--recipe", "paper", "--warmup-steps", "0"]),
-    "50_people": ("50", NO_WEIGHTS),
-    "3200_people": ("3200", NO_WEIGHTS),
+    "denoising_only": ("400", NO_WEIGHTS),
+    **{f"{crowd}_people": (crowd, NO_WEIGHTS) for crowd in CROWDS if crowd != "400"},
 }
 """Name -> (prepared people, further arguments of ``train``)."""
 
@@ -53,8 +55,20 @@ def _mark(settings: list) -> str:
     return hashlib.sha256(json.dumps([digest(CHECKPOINT), *settings]).encode()).hexdigest()[:8]
 
 
+def train_hypernets(names: set[str], folder: Path, together: int) -> None:
+    """Those of ``names`` that are not there yet, ``together`` at a time; goes on where it was stopped. Needs no booted host."""
+    missing = [name for name in HYPERNETS if name in names and not hypernet_file(name, folder).is_file()]
+    by_data = {HYPERNETS[name][0]: [] for name in missing}
+    for name in missing:
+        by_data[HYPERNETS[name][0]].append(name)
+    for data in by_data:
+        render(data, folder)
+    with ThreadPoolExecutor(together) as pool:  # whoever shares prepared people waits for one another
+        list(pool.map(lambda group: [train_hypernet(name, folder) for name in group], by_data.values()))
+
+
 def train_hypernet(name: str, folder: Path) -> Path:
-    """Train it if it is not there; goes on where it was stopped. Needs no booted host. One CPU thread.
+    """Train one on one CPU thread.
 
     Raises:
         subprocess.CalledProcessError: a command failed; it has said why.
@@ -72,14 +86,20 @@ def train_hypernet(name: str, folder: Path) -> Path:
     return target
 
 
-def prepare(data: str, folder: Path) -> Path:
-    """Draw, encode and fit the people of one folder; goes on where it was stopped."""
+def render(data: str, folder: Path) -> Path:
+    """Draw the people of one folder, once for all that have as many."""
     crowd = int(data) if data.isdigit() else PEOPLE
-    drawn, settings = folder / f"people{crowd}", [*SIZES, *FITS[data]]
+    drawn = folder / f"people{crowd}"
     if not (drawn / "faces" / f"{crowd - 1:05d}" / "edit_3.txt").is_file():
         command("faceworld", "render", "people", "--split", "11", "--count", crowd, "--files", "--out", drawn)
+    return drawn
+
+
+def prepare(data: str, folder: Path) -> Path:
+    """Encode and fit the people of one folder; goes on where it was stopped."""
+    settings = [*SIZES, *FITS[data]]
     prepared = folder / f"prepared_{data}-{_mark(settings)}"
-    command("precompute", "--images", drawn / "faces", "--out", prepared, *settings)
+    command("precompute", "--images", render(data, folder) / "faces", "--out", prepared, *settings)
     return prepared
 
 

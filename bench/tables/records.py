@@ -46,8 +46,11 @@ class Records:
         partial.replace(folder / f"{number:03d}.json")
 
     def strip(self, arm: Arm, number: int) -> Image.Image | None:
+        """The pictures, if they are those of today's scores."""
         path = self.folder / arm.name / f"{number:03d}.png"
-        return Image.open(path).convert("RGB") if path.is_file() else None
+        scores = path.with_suffix(".json")
+        today = scores.is_file() and json.loads(scores.read_text())["key"] == self.key_of(arm)
+        return Image.open(path).convert("RGB") if today and path.is_file() else None
 
     def everybody(self, arm: Arm) -> dict[int, dict]:
         """Number -> scores of all people measured so far, in order."""
@@ -89,8 +92,9 @@ class Records:
         return found if found and found["key"] == self.key_of(arm) else None
 
     def key_of(self, arm: Arm) -> dict:
-        """All that an arm's records depend on."""
-        return json.loads(json.dumps({**self.key, **arm.settings, "recipe": recipe(arm.hypernet)}))
+        """All that an arm's records depend on; of the weights, the embedded HyperNet's only where it has a part."""
+        weights = {name: mark for name, mark in self.key.items() if arm.wants_embedded or name != "hypernet_sha256"}
+        return json.loads(json.dumps({**weights, **arm.settings, "recipe": recipe(arm.hypernet)}))
 
 
 def _rounded(scores: dict) -> dict:

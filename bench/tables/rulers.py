@@ -3,7 +3,7 @@
 identity       cosine of the identity network, with other photos of the person (``faceworld/METRICS.md``)
 rank_1         share of pictures whose nearest photo, of 100 people and a look-alike of each, is the person's
 parameters     error of the drawn face's parameters as a small network reads them; 1 is a guess at the average person
-face_features  cosine of the attribute network's features (not trained to know people) inside the face's oval
+face_features  cosine of the attribute network's features (not trained to know people) of a picture with all but the face's oval grey
 prompt         mean probability of the attributes that a prompt names
 diversity      how unlike each other pictures of one prompt are, by the same features over the whole picture
 drift          how far pictures of "a photo of a face" move away from the plain model's, by the same features
@@ -32,31 +32,32 @@ class Rulers:
     def __init__(self, reader: ParameterReader, gallery: int = 100, split: int = TEST):
         self.reader = reader
         self.identity, self.attributes = IdentityMetric(), AttributeMetric()
-        self.oval = oval()
+        self.face, self.places = oval(128), oval(8)
         self.look = torch.nn.Sequential(*list(self.attributes.net)[:FEATURE_LAYERS])
         pictures = to_tensor(np.concatenate([photos(METRICS, i, 1) for i in range(CROWD)]))
-        features = self.look(pictures)
-        self.level = features.mean((0, 2, 3), keepdim=True), features.std((0, 2, 3), keepdim=True)
+        self.levels = [_level(features) for features in self._looked_at(pictures)]
         people = [photos(split, i, GALLERY + 1)[GALLERY] for i in range(gallery)]
         twins = [photos(split, i, 1, lookalike=True)[0] for i in range(gallery)]
         self.gallery = self.identity.embed(to_tensor(np.stack(people + twins)))
 
     @torch.no_grad()
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(N, 3, 128, 128) -> standardised features (N, 112, 8, 8)."""
-        return (self.look(pictures) - self.level[0]) / self.level[1]
+    def _looked_at(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, 128, 128) -> features of the whole picture (N, 112, 64) and of the face alone (N, 112, places in the oval)."""
+        alone = torch.where(self.face, pictures, torch.tensor(0.5))
+        return self.look(pictures).flatten(2), self.look(alone)[..., self.places]
 
-    def alike(self, one: torch.Tensor, other: torch.Tensor, face_only: bool) -> torch.Tensor:
-        """Cosine (N, M) of features (N, 112, 8, 8) and (M, 112, 8, 8)."""
-        one, other = (x[..., self.oval] if face_only else x.flatten(2) for x in (one, other))
-        return cosine_similarity(one.flatten(1)[:, None], other.flatten(1)[None], dim=-1)
+    def features(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, standardised, one row a picture (N, .)."""
+        seen = zip(self._looked_at(pictures), self.levels, strict=True)
+        whole, face = (((x - mean) / spread).flatten(1) for x, (mean, spread) in seen)
+        return whole, face
 
     def likeness(self, pictures: torch.Tensor, others: torch.Tensor, person, number: int | None) -> dict[str, float]:
         """The scores of pictures (N, ...) as one person, whose other photos are ``others``; no ``rank_1`` without a number."""
         scores = {
             "identity": self.cosine(pictures, others),
             "parameters": self.reader.error(pictures, person),
-            "face_features": self.alike(self.features(pictures), self.features(others), True).mean().item(),
+            "face_features": _cosines(self.features(pictures)[1], self.features(others)[1]).mean().item(),
         }
         if number is not None:
             scores["rank_1"] = (
@@ -70,15 +71,25 @@ class Rulers:
 
     def diversity(self, pictures: torch.Tensor) -> float:
         """Mean of 1 - cosine over all pairs of pictures."""
-        cosine = self.alike(*[self.features(pictures)] * 2, False)
+        cosine = _cosines(*[self.features(pictures)[0]] * 2)
         return 1 - cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean().item()
 
     def drift(self, pictures: torch.Tensor, plain: torch.Tensor) -> float:
         """Mean of 1 - cosine, picture by picture."""
-        return 1 - self.alike(self.features(pictures), self.features(plain), False).diagonal().mean().item()
+        return 1 - _cosines(self.features(pictures)[0], self.features(plain)[0]).diagonal().mean().item()
 
 
-def oval() -> torch.Tensor:
-    """Which of the 8 x 8 places lie in the face of a picture (8, 8)."""
-    y, x = torch.meshgrid(*[torch.arange(8) * 16 + 8.0] * 2, indexing="ij")
+def _level(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread (1, 112, 1) of each feature."""
+    return features.mean((0, 2), keepdim=True), features.std((0, 2), keepdim=True)
+
+
+def _cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Of all pairs of rows (N, F) and (M, F): (N, M)."""
+    return cosine_similarity(one[:, None], other[None], dim=-1)
+
+
+def oval(side: int) -> torch.Tensor:
+    """Which places of a picture (side, side) lie in the face."""
+    y, x = torch.meshgrid(*[(torch.arange(side) + 0.5) * 128 / side] * 2, indexing="ij")
     return ((x - 64) / 34).square() + ((y - 68) / 44).square() < 1

@@ -29,12 +29,15 @@ def common(rows: dict[str, dict[int, dict]]) -> list[int]:
 
 
 def values(people: dict[int, dict], metric: str, who: list[int]) -> np.ndarray:
-    """One score, person by person (people,)."""
+    """One score, person by person (people,); ``likeness`` is the mean of identity and the edits' identity."""
+    if metric == "likeness":
+        return (values(people, "identity", who) + values(people, "of_edits", who)) / 2
     return np.array([people[i][metric] for i in who])
 
 
-def interval(scores: np.ndarray) -> Interval:
-    return Interval(*bootstrap_interval(scores, draws=DRAWS))
+def interval(scores: np.ndarray, claims: int = 1) -> Interval:
+    """95 %; of several claims all together (Bonferroni)."""
+    return Interval(*bootstrap_interval(scores, draws=DRAWS, level=1 - 0.05 / claims))
 
 
 def share(scores: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> Interval:
@@ -46,9 +49,9 @@ def share(scores: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> Interva
     return Interval(float(mean), *(float(p) for p in np.percentile(ways, [2.5, 97.5])))
 
 
-def relation(one: np.ndarray, other: np.ndarray) -> str:
+def relation(one: np.ndarray, other: np.ndarray, claims: int = 1) -> str:
     """``>`` or ``<`` if the paired difference's interval leaves out zero, else ``≈``."""
-    found = interval(one - other)
+    found = interval(one - other, claims)
     return ">" if found.low > 0 else "<" if found.high < 0 else "≈"
 
 

@@ -64,6 +64,11 @@ class Subject:
         """One more of those (1, 3, H, W), which nobody is given and nothing is compared with: the ceiling."""
         return to_tensor((self._cartoon(UNSEEN) if kind == "cartoon" else self._photos[UNSEEN])[None])
 
+    def edits(self, kind: str, wanted: list[dict[str, str]]) -> torch.Tensor:
+        """What prompts ask for, drawn right (E, 3, H, W): the ceiling of edits."""
+        rng = np.random.default_rng([self.split, self.number, 800])
+        return to_tensor(np.stack([render(self.person(kind), sample_photo(rng), Scene(**edit)) for edit in wanted]))
+
     def _cartoon(self, photo: int) -> np.ndarray:
         rng = np.random.default_rng([self.split, self.number, 700 + photo])
         return render(self.person("cartoon"), sample_photo(rng), Scene())

@@ -1,0 +1,78 @@
+"""What the measured rows say about one another: the paper's claims, differences person by person, and orders."""
+
+from . import arms as A
+from .arms import Arm
+from .statistics import SMALLER_IS_BETTER, Interval, common, interval, order, relation, values
+
+Rows = dict[str, dict[int, dict]]
+SCORES = {
+    "likeness": "likeness", "identity": "identity", "of_edits": "identity of edits", "prompt": "prompt", "parameters": "parameter error",
+}  # fmt: skip
+ANSWERS = {">": "yes", "<": "no, the opposite", "≈": "cannot be told"}
+DIFFERENCES = [
+    (A.FULL, A.DREAMBOOTH_40), (A.FULL, A.DREAMBOOTH), (A.LONGER, A.DREAMBOOTH), (A.LONGER, A.LORA_160), (A.LONGER, A.FULL),
+    (A.FULL, A.LORA_4), (A.FULL, A.LORA_1), (A.FULL, A.TEXTUAL_INVERSION), (A.FULL, A.PRIOR), (A.FULL, A.LIDB),
+]  # fmt: skip
+OF_PARTS = [
+    (A.FULL, A.FROM_ZERO), (A.FULL, A.PREDICTED), (A.FULL, A.IN_BASIS), (A.IN_BASIS, A.INSIDE_THE_BASIS[1]), (A.RANKS[-1], A.FULL),
+    (A.FULL, A.RANKS[0]),
+]  # fmt: skip
+_BY_NAME = A.all_arms()
+OF_RECIPES = [
+    (_BY_NAME["predicted_ours"], _BY_NAME[f"predicted_{recipe}"]) for recipe in A.RECIPES if recipe != "ours"
+] + [(_BY_NAME["hyper_ours"], _BY_NAME["hyper_one_refinement"])]
+OF_STEPS = list(zip(A.CURVE_FROM_PREDICTION, A.CURVE_FROM_ZERO, strict=True))
+OF_REFERENCES = [
+    (_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")
+]
+
+
+def verdict(rows: Rows, claims: list[tuple[str, str]]) -> str:
+    """Does the paper's order in likeness hold here? A sentence with each claim's difference, the claims judged together."""
+    names = {name for claim in claims for name in claim}
+    who = common({name: rows[name] for name in names}) if names <= set(rows) else []
+    if len(who) < 2:
+        return ""
+    marks, parts = [], []
+    for better, worse in claims:
+        one, other = (values(rows[name], "likeness", who) for name in (better, worse))
+        marks.append(relation(one, other, len(claims)))
+        said = signed(interval(one - other, len(claims)))
+        parts.append(f"{_BY_NAME[better].label} over {_BY_NAME[worse].label}: {ANSWERS[marks[-1]]}, {said}")
+    whole = "holds" if set(marks) == {">"} else "does not hold" if "<" in marks else "cannot be told in full"
+    return (
+        f"**The paper's order in likeness {whole} here ({len(who)} people).** Likeness is the mean of photos and edits, by which "
+        f"settings were chosen too; intervals hold for all claims together: {'; '.join(parts)}.\n"
+    )
+
+
+def differences(rows: Rows, pairs: list[tuple[Arm, Arm]]) -> str:
+    """A table of paired differences with their 95 % intervals, each pair on all people that both have."""
+    lines = [
+        "| difference, person by person | " + " | ".join(SCORES.values()) + " | people |",
+        "|---" * (len(SCORES) + 2) + "|",
+    ]
+    for one, other in pairs:
+        if not {one.name, other.name} <= set(rows):
+            continue
+        who = common({name: rows[name] for name in (one.name, other.name)})
+        found = [values(rows[one.name], score, who) - values(rows[other.name], score, who) for score in SCORES]
+        cells = " | ".join(signed(interval(each)) for each in found)
+        lines.append(f"| {one.label} less {other.label} | {cells} | {len(who)} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def orders(rows: Rows, metrics: dict[str, str]) -> str:
+    """One line per score: the rows from best to worst; ≈ where the paired interval of neighbours holds zero."""
+    who = common(rows)
+    if len(rows) < 2 or not who:
+        return ""
+    lines = []
+    for metric, name in metrics.items():
+        scores = {_BY_NAME[row].label: values(people, metric, who) for row, people in rows.items()}
+        lines.append(f"- {name}: {order(scores, metric in SMALLER_IS_BETTER)}")
+    return "\n".join(lines) + "\n"
+
+
+def signed(found: Interval) -> str:
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
