@@ -85,9 +85,11 @@ class AttributeMetric:
         return torch.stack(scores)
 
 
-def bootstrap_interval(values: np.ndarray, seed: int = 0, draws: int = 4000) -> tuple[float, float, float]:
-    """Mean and 95 % interval over identities; ``values (people,)``."""
+def bootstrap_interval(
+    values: np.ndarray, seed: int = 0, draws: int = 4000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean and interval over identities; ``values (people,)``."""
     values = np.asarray(values, dtype=np.float64)
     index = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.percentile(values[index].mean(1), [2.5, 97.5])
+    low, high = np.percentile(values[index].mean(1), [50 - 50 * level, 50 + 50 * level])
     return float(values.mean()), float(low), float(high)

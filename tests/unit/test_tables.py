@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from hyperdreambooth.bench.tables import arms as A
-from hyperdreambooth.bench.tables import costs as C
+from hyperdreambooth.bench.tables import comparisons as C
+from hyperdreambooth.bench.tables import costs
 from hyperdreambooth.bench.tables import tuning as T
+from hyperdreambooth.bench.tables.paper import CLAIMS_1
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.records import Records
 from hyperdreambooth.bench.tables.report import COLUMNS, Report
@@ -19,7 +21,8 @@ from hyperdreambooth.bench.tables.statistics import common, order, relation, sha
 from hyperdreambooth.bench.tables.world import PARAMETERS, Subject, cartoon, odd_picture, truth
 from hyperdreambooth.faceworld.renderer.world import identity
 
-PEOPLE = Path(__file__).resolve().parents[2] / "faceworld" / "people"
+ROOT = Path(__file__).resolve().parents[2]
+PEOPLE, TUNED = ROOT / "faceworld" / "people", ROOT / "bench" / "results" / "tuning"
 
 
 def test_no_two_rows_are_the_same_thing():
@@ -107,6 +110,20 @@ def test_only_people_whom_all_rows_have_are_compared():
     assert common({}) == []
 
 
+def test_another_embedded_hypernet_voids_only_what_it_has_a_part_in(tmp_path):
+    def kept(key):
+        return Records(tmp_path / "records", tmp_path / "results", key)
+
+    old, picture = kept({"checkpoint_sha256": "a", "hypernet_sha256": "b"}), torch.zeros(1, 3, 8, 8)
+    without, with_it = [A.FROM_ZERO, A.DREAMBOOTH, A.CONTROLS[0], A.TRAINED[0]], [A.FULL, A.PREDICTED, *A.CONTROLS[1:]]
+    for arm in [*without, *with_it]:
+        old.store(arm, 0, {"identity": 0.5}, picture)
+    retrained = kept({"checkpoint_sha256": "a", "hypernet_sha256": "c"})
+    assert [retrained.load(arm, 0) is not None for arm in without] == [True] * len(without)
+    assert [retrained.load(arm, 0) for arm in with_it] == [None] * len(with_it)
+    assert kept({"checkpoint_sha256": "c", "hypernet_sha256": "b"}).load(A.FROM_ZERO, 0) is None
+
+
 def test_records_are_kept_committed_and_void_when_what_they_depend_on_changes(tmp_path):
     records = Records(tmp_path / "records", tmp_path / "results", {"weights": "abc"})
     strip = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -139,12 +156,13 @@ def test_an_outdated_record_does_not_hide_the_committed_one(tmp_path):
 def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
     records, strip = Records(tmp_path / "records", tmp_path / "results", {}), torch.zeros(1, 3, 8, 8)
     scores = dict.fromkeys((*COLUMNS, "seconds"), 0.5)
-    for arm, people in ((A.CEILING, 100), (A.CONTROLS[0], 100), (A.FULL, 100), (A.RIVALS[0], 50), (A.RIVALS[1], 30)):
+    for arm, people in ((A.CEILING, 100), (A.CONTROLS[0], 100), (A.FULL, 100), (A.DREAMBOOTH, 50), (A.LORA_1, 30)):
         for number in range(people):
             value = {A.CEILING.name: 0.9, A.CONTROLS[0].name: 0.1}.get(arm.name, 0.5) + number / 1000
-            records.store(arm, number, scores | {"identity": value}, strip)
-    table = Report(records, tmp_path).table([A.FULL, A.RIVALS[0], A.RIVALS[1]])
-    assert "50 people." in table and A.RIVALS[0].label in table and A.RIVALS[1].label not in table
+            records.store(arm, number, scores | {"identity": value, "of_edits": value}, strip)
+    table = Report(records, tmp_path).table([A.FULL, A.DREAMBOOTH, A.LORA_1])
+    assert "50 people (**not finished**; not measured yet: LoRA-DreamBooth, rank 1).\n" in table
+    assert f"| {A.DREAMBOOTH.label} |" in table and f"| {A.LORA_1.label} |" not in table
     assert Report(records, tmp_path).table(A.HARDER) == "*Not measured yet.*\n"
 
 
@@ -154,23 +172,36 @@ def test_a_setting_is_chosen_by_likeness_among_those_that_obey():
     for name, (likeness, prompt) in scores.items():
         rows[name] = {i: {"identity": likeness, "of_edits": likeness / 2, "prompt": prompt} for i in range(2)}
     assert T.chosen(rows, "lora_1", [0, 1]) == "lora_1_40_0.03"
-    for name in scores:
-        rows[name] = {i: people | {"prompt": 0.5} for i, people in rows[name].items()}
-    assert T.chosen(rows, "lora_1", [0, 1]) is None
+    for name, prompt in zip(scores, (0.3, 0.2, 0.5), strict=True):
+        rows[name] = {i: people | {"prompt": prompt} for i, people in rows[name].items()}
+    assert T.chosen(rows, "lora_1", [0, 1]) == "lora_1_40_0.06"  # nobody obeys: who comes nearest
 
 
-def test_the_chosen_settings_are_tried_and_no_method_twice():
-    names = [arm.name for arm in T.TUNING]
-    assert len(set(names)) == len(names) and set(T.GRIDS) <= set(A.all_arms())
-    for name, grid in T.GRIDS.items():
-        arm = A.all_arms()[name]
-        assert (arm.steps, arm.rate) in grid, f"{name} uses a setting that its own grid does not try"
+@pytest.mark.parametrize("name", [*T.GRIDS, *T.SWEEPS])
+def test_a_row_uses_what_tuning_chose(name):
+    arm = A.all_arms()[name]
+    assert (arm.steps, arm.rate) in (T.GRIDS | T.SWEEPS)[name], "not even tried"
+    if choice := T.committed_choice(TUNED, name):
+        assert choice == f"{name}_{arm.steps}_{arm.rate:g}"
 
 
-def test_the_tuning_page_shows_whole_methods_in_bold_where_chosen(tmp_path):
+def test_every_row_that_trains_was_tuned_or_takes_the_setting_of_one_that_was():
+    names = [arm.name for arms, _ in T.TUNING for arm in arms]
+    assert len(set(names)) == len(names)
+    for name, arm in A.all_arms().items():
+        if arm.steps and arm not in A.HARDER and name not in T.GRIDS | T.SWEEPS:
+            taken = A.all_arms()[T.INHERITED[name]]
+            assert (arm.steps, arm.rate, arm.rank, arm.space) == (taken.steps, taken.rate, taken.rank, taken.space), (
+                name
+            )
+
+
+def test_the_tuning_page_shows_rows_whose_people_are_complete_in_bold_where_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr(T, "PEOPLE", 3)
     records, strip = Records(tmp_path / "records", tmp_path / "results", {}), torch.zeros(1, 3, 8, 8)
-    for arm in [T.PLAIN, *T.settings_of("lora_1"), *T.settings_of("lora_4")[:1]]:
-        for number in range(3):
+    *almost, last = T.settings_of("lora_4")
+    for arm in [T.PLAIN, *T.settings_of("lora_1"), *almost, last]:
+        for number in range(2 if arm is last else 3):
             likeness = 0.1 if arm is T.PLAIN else 0.5 + arm.rate
             records.store(arm, number, {"identity": likeness, "of_edits": likeness, "prompt": 0.85}, strip)
     T.write_tuning(records, tmp_path / "tuning.md")
@@ -179,9 +210,39 @@ def test_the_tuning_page_shows_whole_methods_in_bold_where_chosen(tmp_path):
     assert page.count("rank 1") == 3 and "rank 4" not in page
 
 
+def test_the_papers_order_holds_does_not_hold_or_cannot_be_told():
+    def rows(*likeness):
+        rng = np.random.default_rng(0)
+        scores = [mean + rng.normal(0, 0.01, 30) for mean in likeness]
+        names = ("hyperdreambooth", "dreambooth", "textual_inversion")
+        return {
+            n: dict(enumerate({"identity": v, "of_edits": v} for v in s)) for n, s in zip(names, scores, strict=True)
+        }
+
+    assert "order in likeness holds here (30 people)" in C.verdict(rows(0.9, 0.8, 0.5), CLAIMS_1)
+    lost = C.verdict(rows(0.8, 0.9, 0.5), CLAIMS_1)
+    assert "does not hold" in lost and "DreamBooth, 160 steps: no, the opposite, -0." in lost
+    assert "Textual Inversion: yes, +0." in lost
+    assert "cannot be told in full" in C.verdict(rows(0.9, 0.9, 0.5), CLAIMS_1)
+    assert C.verdict({"hyperdreambooth": {}}, CLAIMS_1) == ""
+
+
+def test_findings_of_other_weights_are_left_out(tmp_path, monkeypatch):
+    page = tmp_path / "findings.md"
+    page.write_text("<!-- weights abc 1 -->\n## Found\n")
+    monkeypatch.setattr("hyperdreambooth.bench.tables.report.FINDINGS", page)
+    for key, shown in (({"checkpoint": "abc", "scores": 1}, True), ({"checkpoint": "def", "scores": 1}, False)):
+        text = Report(Records(tmp_path / "records", tmp_path / "results", key), tmp_path).write().read_text()
+        assert ("## Found" in text) == shown
+
+
 def test_costs_of_other_weights_do_not_count(tmp_path):
     records, arm = Records(tmp_path / "records", tmp_path, {"weights": "today's"}), A.FULL
     rows = {arm.name: {"key": records.key_of(arm), "hardware": "here"}, A.PREDICTED.name: {"seconds": 1.0}}
-    C.costs_file(records).write_text(json.dumps({"rows": rows}))
-    assert C.has_cost(records, arm) and not C.has_cost(records, A.PREDICTED) and C.costs_hardware(records) == "here"
-    assert not C.has_cost(Records(tmp_path / "records", tmp_path, {"weights": "other"}), arm)
+    costs.costs_file(records).write_text(json.dumps({"rows": rows}))
+    assert (
+        costs.has_cost(records, arm)
+        and not costs.has_cost(records, A.PREDICTED)
+        and costs.costs_hardware(records) == "here"
+    )
+    assert not costs.has_cost(Records(tmp_path / "records", tmp_path, {"weights": "other"}), arm)
