@@ -43,7 +43,7 @@ def random_people(folder: Path, host, side: int, latent: int, count: int):
     stream, M = torch.Generator().manual_seed(0), 2 * count
     channels = host.model.model.latent_format.latent_channels
     names = [str(i) for i in range(count)]
-    open_plan(folder, {"prompt": "a photo of a [V] face"}, names, count)
+    open_plan(folder, {"prompt": "a photo of a [V] face"}, dict.fromkeys(names, ""), count)
     faces = torch.randint(0, 256, (M, side, side, 3), dtype=torch.uint8, generator=stream)
     latents = torch.randn(M, channels, latent, latent, generator=stream).half()
     owner, yes = torch.arange(count, dtype=torch.int32).repeat_interleave(2), torch.ones(M, dtype=torch.uint8)

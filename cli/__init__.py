@@ -17,6 +17,11 @@ VERBS = {
     "finetune": "learn a person from a photo: lidb, lora, dreambooth or textual-inversion, as a file for the host",
     "faceworld": "remake the embedded default: render, autoencoder, base, export, metrics, controlnet",
 }
+LESS_MEMORY = {
+    "precompute": "Lower --together, which changes nothing in the result; then --samples or --resolution.",
+    "train": "Raise --accumulate, which changes nothing in the result; then lower --people or --targets.",
+    "finetune": "Lower --batch or --resolution.",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,3 +47,13 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"hyperdreambooth {args.verb}: {error.strerror or error}{where}")
     except (ValueError, NodeFailed) as error:
         sys.exit(f"hyperdreambooth {args.verb}: {error}")
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        advice = LESS_MEMORY.get(args.verb, "Close other programs, or use smaller pictures.")
+        sys.exit(f"hyperdreambooth {args.verb}: out of memory ({str(error).splitlines()[0]}). {advice}")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Of a device (torch.OutOfMemoryError, also under its older names) or of the machine."""
+    return "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)

@@ -10,6 +10,7 @@ from PIL import Image
 from .host_install import REPOSITORY
 
 PEOPLE = REPOSITORY / "faceworld" / "people"
+LARGEST = 1024  # side of a picture in pixels, as large as any model's own
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def choose_people(images: Path | None, count: int | None) -> tuple[dict[str, Fac
         for picture in [p for p in person.pictures if is_reference(p)] or person.pictures:
             try:
                 found.append(to_pil(read_square(picture, mask_of(picture))[0]))
+                found[-1].thumbnail((LARGEST, LARGEST))  # everybody is held at once
             except (ValueError, OSError) as error:
                 skipped.append({"picture": person.label(picture), "reason": str(error)})
         if found:

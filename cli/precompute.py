@@ -4,10 +4,10 @@
 
 One sub-folder per person with several pictures, or one picture file per person. Beside NAME.png may lie NAME.txt (its
 caption, with the trigger phrase) and NAME.mask.png (white on the face). Pictures named edit* are learnt from but never
-used as a reference. Broken pictures are listed in OUT/report.json with the reason and skipped.
+used as a reference, and need their caption. Broken pictures are listed in OUT/report.json with the reason and skipped.
 
-Interrupt it whenever you like: the same command goes on where it was, and later also with people who came since, or
-with a larger --fit. Under `accelerate launch`, or with --part 2/8 on several machines sharing OUT, the batches are divided.
+Interrupt it whenever you like: the same command goes on where it was, and later also with people who came since, with those
+of whom nothing could be used until you mended their files, or with a larger --fit. Under `accelerate launch`, or with --part 2/8 on several machines sharing OUT, the batches are divided.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
-    from ..hypernet.picture_folder import find_people
+    from ..hypernet.picture_folder import find_people, fingerprint
 
     args.images, args.out = args.images.resolve(), args.out.resolve()
     part, parts = _part(args.part)
@@ -56,6 +56,10 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         least, given = int(name != "fit"), getattr(args, name)
         if given is not None and given < least:
             raise ValueError(f"--{name} is a number of people, at least {least}, not {given}.")
+    if (args.together or 0) > args.batch:
+        raise ValueError(
+            f"--together {args.together} cannot be more than the {args.batch} people of a --batch. Raise --batch too."
+        )
     people = {person.name: person for person in find_people(args.images)}
     from .headless import HeadlessHost, pick_device
     from .host_install import REPOSITORY
@@ -67,9 +71,17 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     preparation = Preparation(args)
     from tqdm import tqdm
 
-    from ..hypernet.shards import count_shard, open_plan, read_shard, write_report, write_shard
+    from ..hypernet.shards import count_shard, look_back, open_plan, read_shard, write_report, write_shard
 
-    batches = open_plan(args.out, preparation.settings, list(people), args.batch)
+    prints = {name: fingerprint(person) for name, person in people.items()}
+    batches = open_plan(args.out, preparation.settings, prints, args.batch)
+    looks = look_back(args.out, batches)
+    changed = [n for n, now in prints.items() if (look := looks[n]) and look.kept and look.seen not in (None, now)]
+    if changed:
+        print(
+            f"{changed[0]} (one of {len(changed)}) has other pictures than when it was prepared, and stays as it was. "
+            "To read such people again, prepare in another --out."
+        )
     fit = sys.maxsize if args.fit is None else args.fit
     first, started, fitted = 0, time.time(), 0
     bar = tqdm(total=sum(map(len, batches)), unit="people", disable=None)  # None: only on a terminal

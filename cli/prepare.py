@@ -8,7 +8,7 @@ import comfy.sd
 import folder_paths
 import torch
 
-from ..hypernet.picture_folder import TOO_DEEP, Person, caption_of, is_reference, mask_of
+from ..hypernet.picture_folder import TOO_DEEP, Person, caption_of, fingerprint, is_reference, mask_of
 from ..hypernet.precompute import FitSettings, fit_people
 from ..hypernet.shards import Shard
 from ..lidb.basis import Basis
@@ -33,7 +33,8 @@ class Preparation:
             self.host = HostModel(*comfy.sd.load_checkpoint_guess_config(path)[:3])
         self.basis = Basis(args.a, args.b)
         self.basis.check_fits(self.host.table)
-        self.fit = FitSettings(args.steps, args.lr, args.samples, seed=args.seed, own_start=args.own_start)
+        low_share = 0.5 if args.own_start else FitSettings.low_share  # the paper's noise levels are even
+        self.fit = FitSettings(args.steps, args.lr, args.samples, low_share, args.seed, args.own_start)
         self.prompt, self.trigger = args.prompt, args.trigger
         self.host.one_section(self.prompt)
         self.resolution = args.resolution or self.host.side
@@ -57,12 +58,13 @@ class Preparation:
 
     def read(self, wanted: Iterable[str], people: dict[str, Person]) -> Shard:
         """The pictures of those who are wanted, with nobody fitted; what is broken is listed, and who has nothing is left out."""
-        names, captions, owner, reference, faces, latents, skipped = [], [], [], [], [], [], []
+        names, captions, owner, reference, faces, latents, skipped, seen = [], [], [], [], [], [], [], {}
         for name in wanted:
             if name not in people:
                 skipped.append((name, "there when the folder was begun, gone now"))
                 continue
             person, kept = people[name], 0
+            seen[name] = fingerprint(person)
             if not person.pictures:
                 skipped.append((name, TOO_DEEP))
             for picture in person.pictures:
@@ -75,7 +77,8 @@ class Preparation:
                         latent = self.host.encode_image(large).half().cpu()
                     if not torch.isfinite(latent).all():
                         raise ValueError("the autoencoder makes numbers of it that are not finite")
-                except (ValueError, PermissionError) as error:  # a disk or share that fails ends the run instead
+                except (ValueError, PermissionError, FileNotFoundError, IsADirectoryError) as error:
+                    # a dead link, a folder named like a picture; a disk or share that fails ends the run instead
                     skipped.append((person.label(picture), str(error)))
                     continue
                 faces.append((small[0] * 255 + 0.5).to(torch.uint8))
@@ -96,13 +99,15 @@ class Preparation:
             torch.zeros(0, len(self.host.table), self.basis.a + self.basis.b),
             torch.zeros(0),
             skipped,
+            seen,
         )
 
     def fit_more(self, shard: Shard, fit: int, first: int, bar) -> None:
-        """Fit LiDBs until the first ``fit`` people of a shard have one, ``together`` at a time; ``bar`` (tqdm) shows it.
+        """Fit LiDBs until the first ``fit`` people of a shard have one, ``together`` at a time; ``bar`` (tqdm) shows it. Whose
+        LiDB comes out without finite numbers is skipped.
 
         Raises:
-            ValueError: a fit came out without finite numbers.
+            ValueError: nobody's is finite, so the settings are at fault.
         """
         while (begin := len(shard.loss)) < min(fit, len(shard.names)):
             end = min(begin + self.together, fit, len(shard.names))
@@ -116,10 +121,13 @@ class Preparation:
             with self.host.training(shape):
                 latents = [shard.latents[rows] for rows in of]
                 theta, loss = fit_people(self.host, self.basis, latents, texts, self.fit, show, first + begin)
-            bad = [shard.names[begin + i] for i in (~theta.isfinite().all(-1).all(-1)).nonzero().flatten().tolist()]
-            if bad:
+            finite = theta.isfinite().all(-1).all(-1)
+            if not finite.any():
                 raise ValueError(
-                    f"The LiDB of {bad[0]} ({len(bad)} of {end - begin} people) came out without finite numbers. Nothing "
-                    "was written for this batch; try a lower --lr in another --out."
+                    f"The LiDB of {shard.names[begin]} ({end - begin} of {end - begin} people) came out without finite numbers. "
+                    "Nothing was written for this batch; try a lower --lr in another --out."
                 )
+            for i in reversed((~finite).nonzero().flatten().tolist()):
+                shard.drop(begin + i, "its LiDB came out without finite numbers")
+            theta, loss = theta[finite], loss[finite]
             shard.theta, shard.loss = torch.cat([shard.theta, theta]), torch.cat([shard.loss, loss])

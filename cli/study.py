@@ -24,6 +24,7 @@ from .workflow import load_workflow, to_api
 
 WORKFLOW, FROM_ZERO = "02_predict_and_finetune.json", "03_finetune_without_hypernet.json"
 MEAN = "mean_prediction.safetensors"
+TRIGGER = "[V] face"  # without a HyperNet that says otherwise
 PHOTO = "a photo of a [V] face"
 EDITS = {
     "a pencil sketch of a [V] face": {"style": "pencil sketch"},
@@ -89,13 +90,15 @@ class Study:
             "hypernet": self.graph[ids["HDB_LoadHyperNet"]]["inputs"]["hypernet_name"],
         }
         self.files = {kind: self.host.model_file(f"{kind}s", name) for kind, name in self.names.items()}
-        trained_for = load_hypernet(self.files["hypernet"])[1].base
+        identity = load_hypernet(self.files["hypernet"])[1]
+        trained_for, self.trigger = identity.base, identity.trigger
         self.base_model = self.host.base_of(self.names["checkpoint"])
         if trained_for != self.base_model:
             raise ValueError(
                 f"{self.names['hypernet']} predicts people for {trained_for}, but {self.names['checkpoint']} is "
                 f"{self.base_model}. Choose a checkpoint that the HyperNet was trained for (--checkpoint), or another HyperNet."
             )
+        self.graph[self.finetune]["inputs"]["prompt"] = self.words(PHOTO)
         self.side = SIDES.get(self.base_model, 512)
         self.sampler = next(node["inputs"] for node in self.graph.values() if node["class_type"] == "KSampler")
         applied = {n["inputs"]["lidb"][0]: k for k, n in self.graph.items() if n["class_type"] == "HDB_ApplyLiDB"}
@@ -104,6 +107,15 @@ class Study:
             "predicted": ([applied[self.predict], 0], [applied[self.predict], 1]),
             "finetuned": ([applied[self.finetune], 0], [applied[self.finetune], 1]),
         }
+
+    def words(self, prompt: str) -> str:
+        """A prompt with the words that this HyperNet's people are called by."""
+        return prompt.replace(TRIGGER, self.trigger)
+
+    def prompts(self, own_words: bool = True) -> list[str]:
+        """What every stage draws; with the usual words for people who were learnt without the HyperNet."""
+        every = [PHOTO] * self.seeds + list(self.edits)
+        return [self.words(prompt) for prompt in every] if own_words else every
 
     def setup_graph(self, reference: Path, name: str) -> dict:
         """The workflow with this person's picture and file name, without its own picture outputs."""
@@ -188,7 +200,7 @@ class Study:
         self, number: int, name: str, reference: Path, with_zero: bool, zero_learning_rate: float | None
     ) -> dict:
         """All stages of one person but the mean: ``pictures[stage]``, ``seconds[stage]``, ``files`` (predicted, finetuned)."""
-        prompts, seed = [PHOTO] * self.seeds + list(self.edits), 1000 * number + 1
+        prompts, seed = self.prompts(), 1000 * number + 1
         pictures, seconds, files = {}, {}, []
         graph = {self.checkpoint: self.graph[self.checkpoint]}
         pictures["plain"], seconds["plain"] = self.stage(graph, "plain", self.sources["plain"], prompts, seed)
@@ -212,16 +224,18 @@ class Study:
             graph = self.setup_graph(reference, name)
             del graph["save_predicted"], graph[self.finetune]["inputs"]["lidb"]
             graph[self.save]["inputs"]["filename_prefix"] = f"lidb/{name}_zero_40"
-            graph[self.finetune]["inputs"]["learning_rate"] = zero_learning_rate or self.zero_learning_rate
+            rate = zero_learning_rate or self.zero_learning_rate
+            graph[self.finetune]["inputs"] |= {"learning_rate": rate, "prompt": PHOTO}
             started = time.time()
             self.host.run(graph)
             seconds["zero_40"] = time.time() - started
-            pictures["zero_40"], _ = self.stage(graph, "zero_40", self.sources["finetuned"], prompts, seed)
+            zero = self.sources["finetuned"], self.prompts(own_words=False), seed
+            pictures["zero_40"], _ = self.stage(graph, "zero_40", *zero)
         return {"pictures": pictures, "seconds": seconds, "files": files}
 
     def mean_pictures(self, predictions: list[LiDB], people: list[str]) -> dict[str, list[Image.Image]]:
         """Everybody's pictures with the average of all predictions."""
-        prompts, first = [PHOTO] * self.seeds + list(self.edits), predictions[0]
+        prompts, first = self.prompts(), predictions[0]
         folder = self.host.base / "output" / "lidb"
         folder.mkdir(parents=True, exist_ok=True)
         mean = torch.stack([p.vector() for p in predictions]).mean(0)

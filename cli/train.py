@@ -40,8 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("--checkpoint", default="faceworld.safetensors", help="name in the host's checkpoint folders")
     parser.add_argument("--data", type=Path, required=True, help="folder that precompute made")
+    parser.add_argument("--partial", action="store_true", help="train although precompute has not finished that folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--recipe", choices=("plus", "paper"), default="plus", help="paper: the method to the letter")
+    parser.add_argument(
+        "--recipe",
+        choices=("plus", "paper"),
+        default="plus",
+        help="paper: its two losses on raw numbers, by Adam at half of --lr",
+    )
     parser.add_argument("--steps", type=int, default=2000, help="end-to-end steps")
     parser.add_argument(
         "--warmup-steps", type=int, help="steps on the fitted LiDBs before them (default 1000 if people were fitted)"
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-loss", type=float, help="weight of |theta_hat - theta|^2 (plus 0.01, paper 0.1)")
     parser.add_argument("--norm-weight", type=float, default=1e-4, help="weight of the deviation's size")
-    parser.add_argument("--low-share", type=float, default=0.12, help="share of noise levels below the middle")
+    parser.add_argument("--low-share", type=float, help="share of noise levels below the middle (plus 0.12, paper 0.5)")
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -98,6 +104,12 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     from ..hypernet.shards import PreparedPeople
 
     data = PreparedPeople(args.data)
+    finished, planned = data.batches
+    if finished < planned and not args.partial:
+        raise ValueError(
+            f"{args.data} is not finished: {finished} of {planned} batches. Let `hyperdreambooth precompute` finish it, since a run "
+            "cannot go on with more people than it began with; or train on what is there with --partial."
+        )
     from .headless import HeadlessHost, pick_device
     from .host_install import REPOSITORY
 

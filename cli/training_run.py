@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..hypernet.checkpoint import Identity, load_hypernet, save_hypernet
 from ..hypernet.hypernet import HyperNet, HyperNetConfig, encoder_sizes, load_encoder
+from ..hypernet.losses import cosine
 from ..hypernet.recipe import Recipe
 from ..hypernet.shards import PreparedPeople, sweep, write_text
 from ..hypernet.train import Training, controls
@@ -56,15 +57,18 @@ class TrainingRun:
             data.rewrite(table, basis, learned)
             basis = learned
         hold_out = min(args.hold_out, len(data) // 10)
+        if hold_out == 1 < args.hold_out:
+            hold_out = 2  # of one person, *mean* and *wrong* would be the prediction itself
         self.held_out = np.arange(len(data) - hold_out, len(data))
         weight = args.weight_loss if args.weight_loss is not None else {"plus": 0.01, "paper": 0.1}[args.recipe]
+        low_share = args.low_share if args.low_share is not None else {"plus": 0.12, "paper": 0.5}[args.recipe]
         pool = np.arange(len(data) - hold_out)
         fitted = len(np.intersect1d(pool, data.fitted))
         warmup = args.warmup_steps
         if warmup is None:
             warmup = WARMUP_STEPS if fitted >= 2 and args.recipe == "plus" and not args.init else 0
         recipe = Recipe(args.recipe, warmup, args.steps, args.people, args.targets, args.lr, weight, args.norm_weight,
-                        args.low_share, args.ema, args.seed, tuple(sorted(set(args.without))))  # fmt: skip
+                        low_share, args.ema, args.seed, tuple(sorted(set(args.without))))  # fmt: skip
         facts = {"training_people": len(pool), "fitted_people": fitted, **vars(recipe)}  # people: those of a step
         self.identity = Identity(table, basis, data.settings["trigger"], self.host.base, facts)
         net = self._network(len(table), basis)
@@ -75,6 +79,10 @@ class TrainingRun:
             lines = (self.out / "losses.jsonl").read_text().splitlines()
             self.rows = [row for row in map(json.loads, lines) if row["step"] <= self.training.step]
         self._agree()
+        finished, planned = data.batches
+        self.say(
+            f"{len(pool)} people to learn from, {fitted} with a LiDB, {hold_out} held out; {finished} of {planned} batches"
+        )
         if self.training.step:
             self.say(f"going on from step {self.training.step}")
         self.board = None
@@ -156,6 +164,9 @@ class TrainingRun:
             for name, value in zip(self.identity.table.names, training.layer_cosine.tolist(), strict=True):
                 self.board.add_scalar(f"cosine per layer/{name}", value, step)
             self.board.add_histogram("cosine per layer", training.layer_cosine, step)
+        if (near := self._held_out_cosine(together)) is not None:
+            for name, value in zip(self.identity.table.names, near.tolist(), strict=True):
+                self.board.add_scalar(f"cosine per layer, held out/{name}", value, step)
         prompts = [p.format(self.identity.trigger) for p in SHEET_PROMPTS]
         sheet = people_sheet(*trained, self.held_out[:SHEET_PEOPLE], prompts)
         path = Path(self.out / "sheets" / f"step_{step:07d}.png")
@@ -163,3 +174,15 @@ class TrainingRun:
         sheet.save(path)
         self.board.add_image("held-out people", np.asarray(sheet), step, dataformats="HWC")
         self.board.flush()
+
+    @torch.no_grad()
+    def _held_out_cosine(self, together: int) -> torch.Tensor | None:
+        """Per layer (L,), of the prediction with the fitted LiDB; None if no held-out person has one."""
+        people, a = np.intersect1d(self.held_out, self.data.fitted), self.identity.basis.a
+        found = []
+        for i in range(0, len(people), together):
+            part = people[i : i + together]
+            faces = self.data.faces([self.data.references[p][0] for p in part]).to(self.accelerator.device)
+            got, wanted = self.training.average(faces).float().cpu(), self.data.thetas(part)
+            found.append(cosine(wanted[..., :a], wanted[..., a:], got[..., :a], got[..., a:]))
+        return torch.cat(found).mean(0) if found else None

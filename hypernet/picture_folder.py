@@ -1,10 +1,12 @@
 """A folder of faces: one sub-folder per person with several pictures, or one picture file per person.
 
 Beside a picture may lie ``NAME.txt``, its caption with the trigger phrase (kohya's habit), and ``NAME.mask.png``, white
-on the face. A picture whose name begins with ``edit`` (a sketch, a costume) is something to learn from, never a
-reference: nobody hands those in.
+on the face. A picture named ``edit``, ``edit_2``, ``edit-sketch`` ... (a sketch, a costume) is something to learn from, never
+a reference: nobody hands those in.
 """
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +54,26 @@ def find_people(folder: Path) -> list[Person]:
 
 
 def is_reference(picture: Path) -> bool:
-    return not picture.stem.startswith("edit")
+    return not re.match(r"edit(?![a-z])", picture.stem)  # edith.jpg is a person
+
+
+def fingerprint(person: Person) -> str:
+    """Changes with the names and sizes of a person's pictures, captions and masks."""
+    files = [f for p in person.pictures for f in (p, p.with_suffix(".txt"), p.with_name(f"{p.stem}.mask.png"))]
+    found = [(f.name, f.stat().st_size) for f in files if f.is_file()]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
 def caption_of(picture: Path, otherwise: str, trigger: str) -> str:
     """The caption beside a picture.
 
     Raises:
-        ValueError: it lacks the trigger phrase, so the picture could not be called by it later.
+        ValueError: it lacks the trigger phrase, so the picture could not be called by it later; or an edit has none, and would
+            be learnt as a plain photo.
     """
     sidecar = picture.with_suffix(".txt")
+    if not is_reference(picture) and not sidecar.is_file():
+        raise ValueError(f"it is an edit without a caption; write what it shows into {sidecar.name}")
     caption = sidecar.read_text(encoding="utf-8-sig").strip() if sidecar.is_file() else otherwise
     if trigger not in caption:
         raise ValueError(f"its caption {caption!r} lacks the trigger phrase {trigger!r}; write it into {sidecar.name}")

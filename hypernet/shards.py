@@ -27,6 +27,7 @@ from ..lidb.learned_basis import project
 from ..lidb.targets import TargetTable
 
 FORMAT, VERSION = "hyperdreambooth.people", "1"
+DESCRIBED = ("names", "captions", "skipped", "seen")
 _PARTIAL = re.compile(r"\.(shard-\d+\.safetensors|(plan|report)\.json|losses\.jsonl)\.([0-9a-f]{32}|\d+)")
 ORPHANED = 3600.0
 """Seconds after which a partial file has lost its writer: a shard is written in seconds."""
@@ -36,7 +37,7 @@ ORPHANED = 3600.0
 class Shard:
     """One batch of P people with M pictures: ``faces (M, S, S, 3)`` uint8 for the encoder, ``latents (M, c, h, w)``,
     ``owner (M,)`` 0..P-1, ``reference (M,)``; ``theta (F, L, a+b)`` and ``loss (F,)`` of the first F people; ``skipped``
-    pairs of (picture, reason)."""
+    pairs of (picture, reason); ``seen`` the fingerprints of all who were looked at, kept or not."""
 
     names: list[str]
     captions: list[str]
@@ -47,6 +48,15 @@ class Shard:
     theta: torch.Tensor
     loss: torch.Tensor
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def drop(self, person: int, reason: str) -> None:
+        """Take out a person who has no LiDB yet, as if all their pictures had been skipped."""
+        stay = self.owner != person
+        self.skipped.append((self.names.pop(person), reason))
+        self.captions = [caption for caption, kept in zip(self.captions, stay.tolist(), strict=True) if kept]
+        self.faces, self.latents, self.reference = self.faces[stay], self.latents[stay], self.reference[stay]
+        self.owner = self.owner[stay] - (self.owner[stay] > person).to(self.owner.dtype)
 
 
 def _partial(path: Path) -> Path:
@@ -72,8 +82,12 @@ def sweep(folder: Path, now: float) -> None:
             continue
 
 
-def open_plan(folder: Path, settings: dict, names: Sequence[str], batch: int) -> list[list[str]]:
-    """The batches of people; begun now, or continued with the people who came since.
+def open_plan(folder: Path, settings: dict, people: dict[str, str], batch: int) -> list[list[str]]:
+    """The batches of people; begun now, or continued with those who came since, and with those of whom nothing could be used
+    and whose files have changed.
+
+    Args:
+        people: name -> fingerprint.
 
     Raises:
         ValueError: the folder was begun with other settings.
@@ -92,12 +106,35 @@ def open_plan(folder: Path, settings: dict, names: Sequence[str], batch: int) ->
                 "mixed. Use the old settings, or another --out."
             )
         batches = plan["batches"]
-    known = {name for group in batches for name in group}
-    new = [name for name in names if name not in known]
+    looked_at = look_back(folder, batches)
+    new = [
+        n
+        for n, now in people.items()
+        if n not in looked_at or (looked_at[n] and not looked_at[n].kept and looked_at[n].seen != now)
+    ]
     batches = batches + [new[i : i + batch] for i in range(0, len(new), batch)]
     write_text(path, json.dumps({"format": FORMAT, "version": VERSION, "settings": settings, "batches": batches}))
     sweep(folder, path.stat().st_mtime)
     return batches
+
+
+@dataclass(frozen=True)
+class Look:
+    """The last time that a person's files were read."""
+
+    kept: bool
+    seen: str | None
+
+
+def look_back(folder: Path, batches: list[list[str]]) -> dict[str, Look | None]:
+    """Everybody who was planned -> what came of it, None while it is open."""
+    found = {}
+    for number, group in enumerate(batches):
+        there = shard_path(folder, number).is_file()
+        described = describe_shard(folder, number) if there else None
+        for name in group:
+            found[name] = Look(name in described["names"], described["seen"].get(name)) if there else None
+    return found
 
 
 def _short(value) -> str:
@@ -122,7 +159,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def write_shard(folder: Path, number: int, shard: Shard) -> None:
     tensors = {k: getattr(shard, k).contiguous() for k in ("faces", "latents", "owner", "reference", "theta", "loss")}
-    described = {k: json.dumps(getattr(shard, k)) for k in ("names", "captions", "skipped")}
+    described = {k: json.dumps(getattr(shard, k)) for k in DESCRIBED}
     path = shard_path(folder, number)
     partial = _partial(path)
     save_file(tensors, partial, metadata={"format": FORMAT, "version": VERSION, **described})
@@ -137,27 +174,39 @@ def count_shard(folder: Path, number: int) -> tuple[int, int] | None:
         return len(json.loads(file.metadata()["names"])), file.get_slice("theta").get_shape()[0]
 
 
+def describe_shard(folder: Path, number: int) -> dict:
+    """``names``, ``captions``, ``skipped`` and ``seen`` of a finished shard."""
+    with safe_open(shard_path(folder, number), "pt") as file:
+        return _described(file)
+
+
+def _described(file) -> dict:
+    return {k: json.loads(file.metadata().get(k, "{}")) for k in DESCRIBED}
+
+
 def read_shard(folder: Path, number: int) -> Shard:
     """Inverse of ``write_shard``."""
     with safe_open(shard_path(folder, number), "pt") as file:
-        described = {k: json.loads(file.metadata()[k]) for k in ("names", "captions", "skipped")}
-        return Shard(**described, **{k: file.get_tensor(k) for k in file.keys()})
+        tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # a mapped file cannot be replaced on Windows
+        return Shard(**_described(file), **tensors)
 
 
 def write_report(folder: Path) -> dict:
-    """Totals over the shards there are, and what was skipped and why."""
-    plan, skipped, losses, people, pictures, done = read_plan(folder), [], [], 0, 0, 0
-    for number in range(len(plan["batches"])):
-        if shard_path(folder, number).is_file():
-            with safe_open(shard_path(folder, number), "pt") as file:
-                metadata = file.metadata()
-                skipped += json.loads(metadata["skipped"])
-                people += len(json.loads(metadata["names"]))
-                pictures += len(json.loads(metadata["captions"]))
-                losses += file.get_tensor("loss").tolist()
-            done += 1
+    """Totals over the shards there are, and what was skipped and why; of people who were read again, the last time counts."""
+    batches = read_plan(folder)["batches"]
+    finished = [number for number in range(len(batches)) if shard_path(folder, number).is_file()]
+    last = {name: number for number in finished for name in batches[number]}
+    skipped, losses, people, pictures, done = [], [], 0, 0, len(finished)
+    for number in finished:
+        with safe_open(shard_path(folder, number), "pt") as file:
+            described = _described(file)
+            losses += file.get_tensor("loss").tolist()
+        outdated = {name for name in batches[number] if last[name] != number}
+        skipped += [pair for pair in described["skipped"] if pair[0].split("/")[0] not in outdated]
+        people += len(described["names"])
+        pictures += len(described["captions"])
     report = {
-        "batches": len(plan["batches"]),
+        "batches": len(batches),
         "batches_done": done,
         "people": people,
         "pictures": pictures,
@@ -173,7 +222,7 @@ class PreparedPeople:
     """All people of a folder's finished shards, read row by row when asked for.
 
     ``names``, ``captions``, ``owner (M,)``, ``is_reference (M,)``, ``pictures[p]`` and ``references[p]`` (indices of a
-    person's pictures) are in memory; faces, latents and LiDBs stay on disk.
+    person's pictures) are in memory; faces, latents and LiDBs stay on disk. ``batches`` is (finished, planned).
 
     Raises:
         ValueError: nothing has been prepared there.
@@ -184,9 +233,9 @@ class PreparedPeople:
         self.settings, self.folder = plan["settings"], folder
         self.names, self.captions, owner, reference, self._rows, self._fit = [], [], [], [], [], {}
         self._open = {}
-        for number in range(len(plan["batches"])):
-            if not shard_path(folder, number).is_file():
-                continue
+        finished = [number for number in range(len(plan["batches"])) if shard_path(folder, number).is_file()]
+        self.batches = len(finished), len(plan["batches"])
+        for number in finished:
             file = self._file(number)
             names = json.loads(file.metadata()["names"])
             owner += [len(self.names) + o for o in file.get_tensor("owner").tolist()]

@@ -33,6 +33,7 @@ from .shards import PreparedPeople
 LEVELS = (0.0, 0.5, 0.75, 0.9, 1.0)
 ADAM_NAMES = ("encoder.embeddings", "layer_embedding", "mean", "head.")
 MOST_FOR_STATISTICS = 512
+MOST_UNUSABLE = 10  # steps in a row without finite numbers, then the settings are at fault
 
 
 def start_mean(net: HyperNet, basis, seed: int) -> None:
@@ -94,7 +95,7 @@ class Training:
             raise ValueError("A network that has learnt a mean identity cannot start without one. Leave --init away.")
         self.identity, self.host, self.data, self.recipe = identity, host, data, recipe
         self.pool, self.fitted = pool, fitted
-        self.accelerator, self.accumulate, self.step = accelerator, accumulate, 0
+        self.accelerator, self.accumulate, self.step, self.unusable = accelerator, accumulate, 0, 0
         self.groups, self.latent_shape = layer_groups(identity.table), tuple(data.latents([0]).shape[1:])
         self.size = torch.ones(len(identity.table))  # per layer, what the mean identity leaves open
         self.raw_size = self.size.clone()  # the same of the raw numbers, for a run without the gauge-free loss
@@ -131,12 +132,14 @@ class Training:
 
         Returns:
             ``loss`` and its parts, over all processes: ``denoising``, ``denoising 0.90-1.00`` ..., ``weights``,
-            ``cosine`` and per layer group ``weights/mid ff`` ... Absent where nothing was measured.
+            ``cosine`` and per layer group ``weights/mid ff`` ... Absent where nothing was measured; all of them if the loss
+            or its gradient was not finite, in which case the step counts, in all processes, and changes nothing.
 
         Raises:
-            ValueError: in all processes, before anything is changed, if the loss or its gradient is not finite.
+            ValueError: that happened ``MOST_UNUSABLE`` times in a row.
         """
         recipe, accelerator = self.recipe, self.accelerator
+        self.layer_cosine = None
         pool = self.fitted if recipe.warming_up(self.step) else self.pool
         whole = draw(self.data, pool, self.step, recipe, self.latent_shape)
         mine = whole.part(accelerator.process_index, accelerator.num_processes)
@@ -153,11 +156,8 @@ class Training:
         sums = accelerator.reduce(sums, "sum")
         total = self._gradients()
         if not (math.isfinite(sums[0, 0]) and math.isfinite(total)):  # both are the same in every process
-            raise ValueError(
-                f"In step {self.step + 1} the loss is {(sums[0, 0] / sums[1, 0]).item():.4g} and the size of its gradient "
-                f"{total:.4g}; both must be finite. Nothing was changed, and the last checkpoint is as it was. Begin "
-                "another --out with a lower --lr, from this run's hypernet.safetensors (--init) if it was good."
-            )
+            return self._unusable((sums[0, 0] / sums[1, 0]).item(), total)
+        self.unusable = 0
         self.optimizer.step(recipe.lr_at(self.step))
         self.step += 1
         decay = min(recipe.ema, (1 + self.step) / (10 + self.step))
@@ -165,6 +165,19 @@ class Training:
             for slow, fast in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
                 slow.lerp_(fast, 1 - decay)
         return {k: (sums[0, i] / sums[1, i]).item() for i, k in enumerate(self._keys()) if sums[1, i]}
+
+    def _unusable(self, loss: float, gradient: float) -> dict[str, float]:
+        """A step whose numbers are not finite. What a step shows is drawn from its number: tried again, it would be the same."""
+        for p in self.net.parameters():
+            p.grad = None
+        self.step, self.unusable = self.step + 1, self.unusable + 1
+        if self.unusable == MOST_UNUSABLE:
+            raise ValueError(
+                f"In step {self.step}, as in the {MOST_UNUSABLE - 1} before it, the loss is {loss:.4g} and the size of its gradient "
+                f"{gradient:.4g}; both must be finite. None of them changed anything, and the last checkpoint is as it was. Begin "
+                "another --out with a lower --lr, from this run's hypernet.safetensors (--init) if it was good."
+            )
+        return {}
 
     def _gradients(self) -> float:
         """Bring the gradients to their own scale, and to a norm of at most 1. Returns the norm they had."""
@@ -285,7 +298,7 @@ class Training:
         self.net.load_state_dict(part("net."))
         self.average.load_state_dict(part("average."))
         self.optimizer.restore(part("optimizer."))
-        self.size, self.raw_size = tensors["size"], tensors["raw_size"]
+        self.size, self.raw_size = tensors["size"].clone(), tensors["raw_size"].clone()  # nothing keeps the file mapped
 
 
 @torch.no_grad()

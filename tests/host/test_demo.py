@@ -107,3 +107,24 @@ def test_a_hypernet_for_another_base_is_refused_before_anything_runs(study, host
     save_hypernet(folder / "foreign.safetensors", net, type(identity)(**{**vars(identity), "base": "SD15"}))
     with pytest.raises(ValueError, match="foreign.safetensors predicts people for SD15, but .* is Faceworld"):
         Study(host, hypernet="foreign.safetensors")
+
+
+def test_a_hypernet_with_words_of_its_own_is_evaluated_by_them(study, host, people, tmp_path):
+    net, identity = load_hypernet(study.files["hypernet"])
+    folder = host.base / "models" / "hypernets"
+    folder.mkdir(exist_ok=True)
+    save_hypernet(folder / "sks.safetensors", net, type(identity)(**{**vars(identity), "trigger": "sks person"}))
+    other = Study(host, hypernet="sks.safetensors", edits=study.edits)
+    other.graph[other.finetune]["inputs"] |= {"steps": 2, "batch_size": 1}
+    other.sampler["steps"] = 2
+    assert other.prompts() == ["a photo of a sks person", "pop art of a sks person"]
+    reference = tmp_path / "r.png"
+    people["person0"].reference.save(reference)
+    made = other.person(0, "sks", reference, True, None)
+    assert load_lidb(made["files"][1]).facts.trigger == "sks person"
+    usual = study.person(0, "usual", reference, True, None)
+    same = [
+        np.array_equal(*map(np.asarray, pair))
+        for pair in zip(made["pictures"]["zero_40"], usual["pictures"]["zero_40"], strict=True)
+    ]
+    assert all(same)  # who was learnt without the HyperNet is called by the usual words

@@ -1,10 +1,12 @@
 """The command line's manners: one sentence for what is wrong, pictures as people have them, nothing foreign touched."""
 
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hyperdreambooth.cli import main
@@ -34,6 +36,30 @@ def test_what_went_wrong_is_one_sentence_with_status_one(error, monkeypatch, tmp
         main(["doctor"])
     wanted = "hyperdreambooth doctor: plainly said" + (" (x.png)" if isinstance(error, OSError) else "")
     assert left.value.code == wanted  # a string: Python prints it and exits with 1
+
+
+@pytest.mark.parametrize("verb, advice", [("precompute", "Lower --together"), ("train", "Raise --accumulate")])
+@pytest.mark.parametrize(
+    "said", ["CUDA out of memory. Tried", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you"]
+)
+def test_too_little_memory_names_what_to_lower(verb, advice, said, monkeypatch):
+    kind = torch.OutOfMemoryError if "CUDA" in said else RuntimeError
+
+    def fail(*_):
+        raise kind(said + "\nmore")
+
+    monkeypatch.setattr(f"hyperdreambooth.cli.{verb}.run", fail)
+    with pytest.raises(SystemExit, match=re.escape(f"{verb}: out of memory ({said}). {advice}")):
+        main([verb, "--out", "x", *(["--images", "x"] if verb == "precompute" else ["--data", "x"])])
+
+
+def test_another_runtime_error_keeps_its_traceback(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("hyperdreambooth.cli.doctor.run", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["doctor"])
 
 
 @pytest.mark.parametrize("wrong", [["--people", "0"], ["--seeds", "-1"], ["--nothing"]])

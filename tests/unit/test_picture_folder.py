@@ -3,7 +3,7 @@
 import pytest
 
 from hyperdreambooth.cli.precompute import _part
-from hyperdreambooth.hypernet.picture_folder import caption_of, find_people, is_reference, mask_of
+from hyperdreambooth.hypernet.picture_folder import caption_of, find_people, fingerprint, is_reference, mask_of
 
 
 def test_sub_folders_and_single_files_are_people_in_natural_order(tmp_path):
@@ -27,6 +27,31 @@ def test_captions_come_from_beside_the_picture_and_must_have_the_trigger(tmp_pat
     (tmp_path / "a.txt").write_text("pop art of Anna")
     with pytest.raises(ValueError, match="lacks the trigger phrase"):
         caption_of(picture, "a [V] face", "[V] face")
+
+
+def test_an_edit_is_named_so_and_has_a_caption(tmp_path):
+    named = {
+        "edit.png": False,
+        "edit_2.png": False,
+        "edit-sketch.jpg": False,
+        "edit2.png": False,
+        "edith.jpg": True,
+        "edited.png": True,
+    }
+    assert {name: is_reference(tmp_path / name) for name in named} == named
+    with pytest.raises(ValueError, match=r"an edit without a caption; write what it shows into edit_2\.txt"):
+        caption_of(tmp_path / "edit_2.png", "a photo of a [V] face", "[V] face")
+    (tmp_path / "edit_2.txt").write_text("pop art of a [V] face")
+    assert caption_of(tmp_path / "edit_2.png", "a photo of a [V] face", "[V] face") == "pop art of a [V] face"
+
+
+def test_a_persons_fingerprint_follows_pictures_captions_and_masks(tmp_path):
+    (tmp_path / "anna").mkdir()
+    seen = []
+    for name, text in (("a.png", "."), ("a.png", ".."), ("a.txt", "a [V] face"), ("a.mask.png", "."), ("b.jpg", ".")):
+        (tmp_path / "anna" / name).write_text(text)
+        seen.append(fingerprint(find_people(tmp_path)[0]))
+    assert len(set(seen)) == len(seen) and fingerprint(find_people(tmp_path)[0]) == seen[-1]
 
 
 def test_nothing_to_learn_from_is_said(tmp_path):
