@@ -23,6 +23,7 @@ def main() -> None:
     booted = HeadlessHost(REPOSITORY / "output" / "bench")
     rows = measure("faceworld.safetensors", "faceworld 128 px", (16, 16), (48, 24), args)
     if torch.cuda.is_available():
+        publish("precompute", rows)  # stays, should the larger model not fit
         from .sd15_shape import write_sd15_shape
 
         path = booted.base / "models" / "checkpoints" / "sd15_shape.safetensors"
