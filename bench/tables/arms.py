@@ -168,6 +168,7 @@ GROUPS: list[tuple[list[Arm], int]] = [
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
     (HARDER, 50),
     ([CEILING, *CONTROLS, FULL, LONGER, PREDICTED, IN_BASIS, FROM_ZERO, *RIVALS], 100),
+    ([FULL, FROM_ZERO], 200),
 ]
 """In the order of measuring: everybody of a group person by person, so that a run that is stopped has whole people."""
 

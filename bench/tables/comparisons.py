@@ -62,6 +62,19 @@ def differences(rows: Rows, pairs: list[tuple[Arm, Arm]]) -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
+def side_by_side(rows: Rows, chosen: list[Arm]) -> str:
+    """Rows with the interval of each mean, on all people that every one of them has."""
+    there = {arm.name: rows[arm.name] for arm in chosen if arm.name in rows}
+    who = common(there)
+    if len(there) < len(chosen) or not who:
+        return ""
+    lines = [f"| {len(who)} people | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
+    for arm in chosen:
+        cells = " | ".join(str(interval(values(rows[arm.name], score, who))) for score in SCORES)
+        lines.append(f"| {arm.label} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def orders(rows: Rows, metrics: dict[str, str]) -> str:
     """One line per score: the rows from best to worst; ≈ where the paired interval of neighbours holds zero."""
     who = common(rows)

@@ -43,7 +43,8 @@ class Bench:
         """All scores of one person under one arm, and the pictures (10, 3, H, W): photos, edits, anybody."""
         subject = Subject(number, self.split)
         who, others, rulers = subject.person(arm.reference), subject.others(arm.reference), self.rulers
-        gallery_number = None if arm.reference == "cartoon" else number  # no cartoon is in the gallery
+        in_gallery = arm.reference != "cartoon" and number < rulers.people
+        gallery_number = number if in_gallery else None
         if arm.method == "drawn":
             photo, edits = subject.unseen(arm.reference), subject.edits(arm.reference, list(EDITS.values()))
             scores = rulers.likeness(photo, others, who, gallery_number) | self.score_edits(edits, others)

@@ -154,6 +154,7 @@ class Report:
             "## Table 2: just train DreamBooth harder\n", "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER]), paper.markdown(paper.TABLE_2),
             "## Table 3: what each part gives\n", self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),
+            C.side_by_side(found, [A.FULL, A.FROM_ZERO]),
             C.differences(found, C.OF_PARTS), paper.markdown(paper.TABLE_3),
             "HyperNets trained for minutes, not hours, on 400 people but for the last rows (`bench/tables/hypernets.py`); compare them with one another:\n",
             self.table([*controls, *A.TRAINED, *A.CURVE_OF_PEOPLE]), C.differences(found, C.OF_RECIPES),

@@ -30,7 +30,7 @@ class Rulers:
     """
 
     def __init__(self, reader: ParameterReader, gallery: int = 100, split: int = TEST):
-        self.reader = reader
+        self.reader, self.people = reader, gallery
         self.identity, self.attributes = IdentityMetric(), AttributeMetric()
         self.face, self.places = oval(128), oval(8)
         self.look = torch.nn.Sequential(*list(self.attributes.net)[:FEATURE_LAYERS])
