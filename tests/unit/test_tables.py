@@ -227,6 +227,19 @@ def test_the_papers_order_holds_does_not_hold_or_cannot_be_told():
     assert C.verdict({"hyperdreambooth": {}}, CLAIMS_1) == ""
 
 
+def test_differences_are_of_people_whom_both_rows_have_and_side_by_side_of_all():
+    def scores(likeness):
+        return {"identity": likeness, "of_edits": likeness / 2, "prompt": 0.9, "parameters": 1 - likeness}
+
+    rows = {A.FULL.name: {i: scores(0.8) for i in range(5)}, A.FROM_ZERO.name: {i: scores(0.6) for i in range(3, 9)}}
+    table = C.differences(rows, [(A.FULL, A.FROM_ZERO), (A.FULL, A.LORA_4)])
+    assert "less no HyperNet: the same from zero | +0.150 (+0.150 to +0.150) | +0.200 (" in table
+    assert table.count("| 2 |") == 1 and "LoRA" not in table and "-0.200 (-0.200 to -0.200) | 2 |" in table
+    both = C.side_by_side(rows, [A.FULL, A.FROM_ZERO])
+    assert "| 2 people | likeness |" in both and "| HyperDreamBooth | 0.600 (0.600 to 0.600) | 0.800 (" in both
+    assert C.side_by_side(rows, [A.FULL, A.LORA_4]) == "" == C.differences(rows, [(A.FULL, A.LORA_4)])
+
+
 def test_findings_of_other_weights_are_left_out(tmp_path, monkeypatch):
     page = tmp_path / "findings.md"
     page.write_text("<!-- weights abc 1 -->\n## Found\n")
