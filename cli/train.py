@@ -159,6 +159,8 @@ def _loop(args: argparse.Namespace, job, accelerator, stop: list[bool]) -> None:
     while training.step < training.recipe.total:
         losses = training.advance()
         job.log(losses)
+        if not losses:
+            job.say(f"step {training.step} changed nothing: its loss or gradient is not finite")
         bar.update()
         asked = torch.tensor(float(bool(stop)), device=accelerator.device)
         if many:  # a signal may have reached some processes only

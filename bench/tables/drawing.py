@@ -58,6 +58,7 @@ class Bench:
         return scores | {"seconds": seconds}, pictures
 
     def score_edits(self, edits: torch.Tensor, others: torch.Tensor) -> dict[str, float]:
+        """Of the five edits (5, 3, H, W): likeness to the person's other photos (M, 3, H, W), and obedience."""
         obeyed = self.rulers.attributes.prompt_score(edits, list(EDITS.values())).mean().item()
         return {"of_edits": self.rulers.cosine(edits, others), "prompt": obeyed}
 
@@ -118,9 +119,8 @@ class Bench:
         """The LiDB of *Predict LiDB*."""
         from ...nodes.predict import PredictLiDB
 
-        return PredictLiDB.execute(self.hypernet(arm.hypernet), subject.references(arm.reference, arm.references)).args[
-            0
-        ]
+        image = subject.references(arm.reference, arm.references)
+        return PredictLiDB.execute(self.hypernet(arm.hypernet), image).args[0]
 
     @cache  # noqa: B019
     def hypernet(self, name: str):

@@ -56,7 +56,11 @@ def _mark(settings: list) -> str:
 
 
 def train_hypernets(names: set[str], folder: Path, together: int) -> None:
-    """Those of ``names`` that are not there yet, ``together`` at a time; goes on where it was stopped. Needs no booted host."""
+    """Those of ``names`` that are not there yet, ``together`` at a time; goes on where it was stopped. Needs no booted host.
+
+    Raises:
+        subprocess.CalledProcessError: a command failed; it has said why.
+    """
     missing = [name for name in HYPERNETS if name in names and not hypernet_file(name, folder).is_file()]
     by_data = {HYPERNETS[name][0]: [] for name in missing}
     for name in missing:
