@@ -71,12 +71,11 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     preparation = Preparation(args)
     from tqdm import tqdm
 
-    from ..hypernet.shards import count_shard, look_back, open_plan, read_shard, write_report, write_shard
+    from ..hypernet.shards import count_shard, open_plan, read_shard, write_report, write_shard
 
     prints = {name: fingerprint(person) for name, person in people.items()}
-    batches = open_plan(args.out, preparation.settings, prints, args.batch)
-    looks = look_back(args.out, batches)
-    changed = [n for n, now in prints.items() if (look := looks[n]) and look.kept and look.seen not in (None, now)]
+    batches, looks = open_plan(args.out, preparation.settings, prints, args.batch)
+    changed = [n for n, now in prints.items() if (look := looks.get(n)) and look.kept and look.seen not in (None, now)]
     if changed:
         print(
             f"{changed[0]} (one of {len(changed)}) has other pictures than when it was prepared, and stays as it was. "

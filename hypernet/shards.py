@@ -82,9 +82,19 @@ def sweep(folder: Path, now: float) -> None:
             continue
 
 
-def open_plan(folder: Path, settings: dict, people: dict[str, str], batch: int) -> list[list[str]]:
+@dataclass(frozen=True)
+class Look:
+    """The last time that a person's files were read."""
+
+    kept: bool
+    seen: str | None
+
+
+def open_plan(
+    folder: Path, settings: dict, people: dict[str, str], batch: int
+) -> tuple[list[list[str]], dict[str, Look | None]]:
     """The batches of people; begun now, or continued with those who came since, and with those of whom nothing could be used
-    and whose files have changed.
+    and whose files have changed. With it what ``look_back`` found of those planned before.
 
     Args:
         people: name -> fingerprint.
@@ -115,15 +125,7 @@ def open_plan(folder: Path, settings: dict, people: dict[str, str], batch: int) 
     batches = batches + [new[i : i + batch] for i in range(0, len(new), batch)]
     write_text(path, json.dumps({"format": FORMAT, "version": VERSION, "settings": settings, "batches": batches}))
     sweep(folder, path.stat().st_mtime)
-    return batches
-
-
-@dataclass(frozen=True)
-class Look:
-    """The last time that a person's files were read."""
-
-    kept: bool
-    seen: str | None
+    return batches, looked_at
 
 
 def look_back(folder: Path, batches: list[list[str]]) -> dict[str, Look | None]:

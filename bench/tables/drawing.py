@@ -19,7 +19,7 @@ PHOTOS, CLASS = 3, len(ANYBODY)
 PROMPTS = [PHOTO] * PHOTOS + list(EDITS) + list(ANYBODY)
 STEPS, GUIDANCE, SAMPLER, SCHEDULER = 20, 3.0, "euler_ancestral", "normal"  # as in the workflows
 CLASS_PICTURES = 64  # of prior preservation
-SCORES_VERSION = 1  # raise it when a score's meaning or the drawing changes: older records are then made again
+SCORES_VERSION = 2  # raise it when a score's meaning or the drawing changes: older records are then made again
 
 
 class Bench:

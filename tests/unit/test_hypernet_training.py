@@ -295,8 +295,8 @@ def test_levels_are_stratified_and_lean_to_the_upper_half():
 
 
 def test_a_plan_grows_but_does_not_change_its_mind(tmp_path):
-    assert open_plan(tmp_path, {"steps": 5}, dict.fromkeys("abc", ""), 2) == [["a", "b"], ["c"]]
-    assert open_plan(tmp_path, {"steps": 5}, dict.fromkeys("abcd", ""), 2) == [["a", "b"], ["c"], ["d"]]
+    assert open_plan(tmp_path, {"steps": 5}, dict.fromkeys("abc", ""), 2)[0] == [["a", "b"], ["c"]]
+    assert open_plan(tmp_path, {"steps": 5}, dict.fromkeys("abcd", ""), 2)[0] == [["a", "b"], ["c"], ["d"]]
     with pytest.raises(ValueError, match=r"another steps \(5 then, 6 now\)"):
         open_plan(tmp_path, {"steps": 6}, {"a": ""}, 2)
     with pytest.raises(ValueError, match="no finished shard"):

@@ -67,19 +67,19 @@ def test_two_writers_never_share_a_partial_file(tmp_path, monkeypatch):
 
 def test_who_could_not_be_used_is_planned_again_when_their_files_have_changed(tmp_path):
     now = {"a": "1", "b": "5", "c.png": "2"}
-    assert open_plan(tmp_path, {}, now, 8) == [["a", "b", "c.png"]]
-    assert open_plan(tmp_path, {}, now | {"c.png": "3"}, 8) == [["a", "b", "c.png"]]  # not yet read at all
+    assert open_plan(tmp_path, {}, now, 8)[0] == [["a", "b", "c.png"]]
+    assert open_plan(tmp_path, {}, now | {"c.png": "3"}, 8)[0] == [["a", "b", "c.png"]]  # not yet read at all
     write_shard(tmp_path, 0, shard())
-    assert open_plan(tmp_path, {}, now, 8) == [["a", "b", "c.png"]]
+    assert open_plan(tmp_path, {}, now, 8)[0] == [["a", "b", "c.png"]]
     mended = now | {"a": "other", "c.png": "3"}  # a stays as they were
     for _ in range(2):
-        assert open_plan(tmp_path, {}, mended, 8) == [["a", "b", "c.png"], ["c.png"]]
+        assert open_plan(tmp_path, {}, mended, 8)[0] == [["a", "b", "c.png"], ["c.png"]]
     assert PreparedPeople(tmp_path).batches == (1, 2)
     assert [skipped["picture"] for skipped in write_report(tmp_path)["skipped"]] == ["c.png"]
     read = shard()
     read.names, read.seen, read.skipped = ["c.png", "d"], {"c.png": "3"}, [["c.png/2.png", "it is small"]]
     write_shard(tmp_path, 1, read)
-    assert open_plan(tmp_path, {}, mended, 8) == [["a", "b", "c.png"], ["c.png"]]
+    assert open_plan(tmp_path, {}, mended, 8)[0] == [["a", "b", "c.png"], ["c.png"]]
     assert [skipped["reason"] for skipped in write_report(tmp_path)["skipped"]] == ["it is small"]
 
 
