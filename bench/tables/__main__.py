@@ -81,6 +81,8 @@ def main() -> None:
         _run_workers(args, run, records)
         if run is WHOLE:
             _costs(run, records)
+        if run is not RATES:
+            _pictures(run, records)
     for arm in {arm.name: arm for arms, _ in run.groups for arm in arms}.values():
         records.commit(arm)
     if run is RATES:
@@ -162,6 +164,18 @@ def _costs(run: Run, records: Records) -> None:
     """Alone, after the workers."""
     if missing := [arm for arm in MEASURED if records.everybody(arm) and not has_cost(records, arm)]:
         measure_costs(open_bench(run.out / "host0"), records, missing)
+
+
+def _pictures(run: Run, records: Records) -> None:
+    """Draw what the sheets show and another machine has measured; its scores stay."""
+    from .sheets import undrawn
+
+    arms = {arm.name: arm for group, _ in run.groups for arm in group}
+    measured = {name: found for name, arm in arms.items() if (found := records.everybody(arm))}
+    bench = None
+    for arm, number in undrawn(records, measured):
+        bench = bench or open_bench(run.out / "host0", run.split)
+        records.store_strip(arm, number, bench.score(arm, number)[1])
 
 
 if __name__ == "__main__":

@@ -1,57 +1,11 @@
-"""Curves and picture sheets of the report."""
+"""Curves of the report."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from ...nodes.pictures import to_pil
 from . import arms as A
-from .arms import Arm
-from .records import Records
 from .statistics import common, interval, values
-from .world import Subject
-
-SIDE, LABEL = 96, 150
-SHOWN = [A.CONTROLS[0], A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, A.DREAMBOOTH, A.TEXTUAL_INVERSION]
-COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
-
-
-def sheets(records: Records, measured: dict[str, dict], folder: Path) -> dict[str, Path]:
-    """The best, median and worst person by HyperDreamBooth's identity score; what was not drawn here stays as it is."""
-    rows = {arm.name: measured[arm.name] for arm in SHOWN if arm.name in measured}
-    who = common(rows)
-    if A.FULL.name not in rows or not who:
-        return {}
-    ranked = sorted(who, key=lambda i: rows[A.FULL.name][i]["identity"])
-    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
-    drawn = {}
-    for name, number in chosen.items():
-        path = folder / f"{name}.jpg"
-        if page := _sheet(records, [arm for arm in SHOWN if arm.name in rows], number):
-            page.save(path, quality=88)
-        if path.is_file():
-            drawn[name] = path
-    return drawn
-
-
-def _sheet(records: Records, shown: list[Arm], number: int) -> Image.Image | None:
-    """One person, a row per method; None if a picture is missing."""
-    strips = [records.strip(arm, number) for arm in shown]
-    if None in strips:
-        return None
-    handed_in = to_pil(Subject(number).references()[0])
-    page = Image.new("RGB", (LABEL + SIDE * (1 + len(COLUMNS)), SIDE * len(shown)), "white")
-    pen = ImageDraw.Draw(page)
-    for y, (arm, strip) in enumerate(zip(shown, strips, strict=True)):
-        pen.multiline_text((6, SIDE * y + SIDE // 2 - 12), arm.label.replace(", ", "\n"), fill="black")
-        for x, (source, column) in enumerate([(handed_in, 0), *((strip, c) for c in COLUMNS)]):
-            side = source.height
-            cut = source.crop((side * column, 0, side * (column + 1), side)).resize(
-                (SIDE, SIDE), Image.Resampling.LANCZOS
-            )
-            page.paste(cut, (LABEL + SIDE * x, SIDE * y))
-    return page
 
 
 def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -> Path | None:

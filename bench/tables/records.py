@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ...cli.hardware import hardware
 from .arms import Arm
@@ -36,21 +37,30 @@ class Records:
         return self._kept(arm).get(f"{number:03d}")
 
     def store(self, arm: Arm, number: int, scores: dict, pictures: torch.Tensor) -> None:
-        """Keep scores and the strip of pictures (N, 3, H, W)."""
-        folder = self.folder / arm.name
-        folder.mkdir(parents=True, exist_ok=True)
-        strip = (rearrange(pictures, "n c h w -> h (n w) c") * 255 + 0.5).to(torch.uint8).numpy()
-        Image.fromarray(strip).save(folder / f"{number:03d}.png")
-        partial = folder / f".{number:03d}.partial"
+        """Keep scores and pictures (N, 3, H, W)."""
+        self.store_strip(arm, number, pictures)
+        path = self.folder / arm.name / f"{number:03d}.json"
+        partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"key": self.key_of(arm), "hardware": hardware(), "scores": scores}))
-        partial.replace(folder / f"{number:03d}.json")
+        partial.replace(path)
+
+    def store_strip(self, arm: Arm, number: int, pictures: torch.Tensor) -> None:
+        """Keep the pictures (N, 3, H, W) in one file, which knows what they depend on."""
+        facts = PngInfo()
+        facts.add_text("key", json.dumps(self.key_of(arm)))
+        strip = (rearrange(pictures, "n c h w -> h (n w) c") * 255 + 0.5).to(torch.uint8).numpy()
+        path = self.folder / arm.name / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(strip).save(path, pnginfo=facts)
 
     def strip(self, arm: Arm, number: int) -> Image.Image | None:
-        """The pictures, if they are those of today's scores."""
+        """The pictures, if they are of today's settings and weights."""
         path = self.folder / arm.name / f"{number:03d}.png"
-        scores = path.with_suffix(".json")
-        today = scores.is_file() and json.loads(scores.read_text())["key"] == self.key_of(arm)
-        return Image.open(path).convert("RGB") if today and path.is_file() else None
+        if not path.is_file():
+            return None
+        with Image.open(path) as picture:
+            today = json.loads(picture.info.get("key", "null")) == self.key_of(arm)
+            return picture.convert("RGB") if today else None
 
     def everybody(self, arm: Arm) -> dict[int, dict]:
         """Number -> scores of all people measured so far, in order."""

@@ -8,8 +8,9 @@ from . import comparisons as C
 from . import paper
 from .arms import Arm
 from .costs import costs_hardware, read_costs
-from .figures import curves, sheets
+from .figures import curves
 from .records import Records
+from .sheets import sheets
 from .statistics import common, interval, share, values
 
 COLUMNS = {

@@ -17,6 +17,7 @@ from hyperdreambooth.bench.tables.paper import CLAIMS_1
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.records import Records
 from hyperdreambooth.bench.tables.report import COLUMNS, Report
+from hyperdreambooth.bench.tables.sheets import exemplars, sheets, undrawn
 from hyperdreambooth.bench.tables.statistics import common, order, relation, share
 from hyperdreambooth.bench.tables.world import PARAMETERS, Subject, cartoon, odd_picture, truth
 from hyperdreambooth.faceworld.renderer.world import identity
@@ -141,6 +142,28 @@ def test_records_are_kept_committed_and_void_when_what_they_depend_on_changes(tm
     other = Records(tmp_path / "records", tmp_path / "results", {"weights": "other"})
     assert other.load(A.FULL, 3) is None and other.everybody(A.FULL) == {}
     assert records.load(replace(A.FULL, steps=41), 3) is None and records.load(replace(A.FULL, label="renamed"), 3)
+
+
+def test_a_sheet_wants_todays_pictures_of_every_row(tmp_path):
+    picture = torch.zeros(10, 3, 8, 8)
+    here, elsewhere = (Records(tmp_path / name, tmp_path / "results", {"weights": "a"}) for name in ("here", "there"))
+    rows = (A.CONTROLS[0], A.FULL)
+    for arm in rows:
+        for number in range(3):
+            elsewhere.store(arm, number, {"identity": 0.5 + (number == 1)}, picture)
+        elsewhere.commit(arm)
+    measured = {arm.name: here.everybody(arm) for arm in rows}
+    who = exemplars(measured)
+    assert who["best"] == 1 and {who["median"], who["worst"]} == {0, 2}
+    assert undrawn(elsewhere, measured) == [] and len(undrawn(here, measured)) == 6
+    (tmp_path / "best.jpg").write_text("of other weights")
+    assert sheets(here, measured, tmp_path) == {} and not (tmp_path / "best.jpg").is_file()
+    for arm, number in undrawn(here, measured):
+        here.store_strip(arm, number, picture)
+    assert here.load(A.FULL, 1) == {"identity": 1.5} and undrawn(here, measured) == []
+    assert set(sheets(here, measured, tmp_path)) == {"best", "median", "worst"}
+    stale = Records(tmp_path / "here", tmp_path / "results", {"weights": "b"})
+    assert stale.strip(A.FULL, 1) is None
 
 
 def test_an_outdated_record_does_not_hide_the_committed_one(tmp_path):

@@ -1,0 +1,63 @@
+"""Picture sheets of the report: every method for the best, the median and the worst person."""
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from ...nodes.pictures import to_pil
+from . import arms as A
+from .arms import Arm
+from .records import Records
+from .statistics import common
+from .world import Subject
+
+SIDE, LABEL = 96, 150
+SHOWN = [
+    A.CONTROLS[0], A.PREDICTED, A.FULL, A.FROM_ZERO, A.IN_BASIS, A.DREAMBOOTH_40, A.DREAMBOOTH, A.PRIOR, A.LORA_4, A.LORA_160,
+    A.LIDB, A.TEXTUAL_INVERSION,
+]  # fmt: skip
+COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
+
+
+def exemplars(measured: dict[str, dict[int, dict]]) -> dict[str, int]:
+    """The best, median and worst person by HyperDreamBooth's identity score, of those that all shown rows have."""
+    rows = {arm.name: measured[arm.name] for arm in SHOWN if arm.name in measured}
+    who = common(rows)
+    if A.FULL.name not in rows or not who:
+        return {}
+    ranked = sorted(who, key=lambda i: rows[A.FULL.name][i]["identity"])
+    return {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+
+
+def undrawn(records: Records, measured: dict[str, dict[int, dict]]) -> list[tuple[Arm, int]]:
+    """(row, person) of the sheets of which there are scores and no pictures: they were measured elsewhere."""
+    shown = [arm for arm in SHOWN if arm.name in measured]
+    people = exemplars(measured).values()
+    return [(arm, number) for number in people for arm in shown if records.strip(arm, number) is None]
+
+
+def sheets(records: Records, measured: dict[str, dict[int, dict]], folder: Path) -> dict[str, Path]:
+    """Name -> file; a sheet that lacks a picture is left out."""
+    shown, drawn = [arm for arm in SHOWN if arm.name in measured], {}
+    for name, number in exemplars(measured).items():
+        strips = [records.strip(arm, number) for arm in shown]
+        path = folder / f"{name}.jpg"
+        path.unlink(missing_ok=True)  # of another person, or of other weights
+        if None not in strips:
+            _sheet(shown, strips, number).save(path, quality=88)
+            drawn[name] = path
+    return drawn
+
+
+def _sheet(shown: list[Arm], strips: list[Image.Image], number: int) -> Image.Image:
+    """One person, a row per method."""
+    handed_in = to_pil(Subject(number).references()[0])
+    page = Image.new("RGB", (LABEL + SIDE * (1 + len(COLUMNS)), SIDE * len(shown)), "white")
+    pen = ImageDraw.Draw(page)
+    for y, (arm, strip) in enumerate(zip(shown, strips, strict=True)):
+        pen.multiline_text((6, SIDE * y + SIDE // 2 - 12), arm.label.replace(", ", "\n"), fill="black")
+        for x, (source, column) in enumerate([(handed_in, 0), *((strip, c) for c in COLUMNS)]):
+            side = source.height
+            cut = source.crop((side * column, 0, side * (column + 1), side))
+            page.paste(cut.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (LABEL + SIDE * x, SIDE * y))
+    return page
