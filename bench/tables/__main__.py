@@ -8,7 +8,6 @@ Needs skia-python, accelerate, tensorboard and matplotlib (``pip install -e '.[d
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -96,9 +95,11 @@ def main() -> None:
 def weights() -> dict:
     """What every record depends on."""
     from .drawing import SCORES_VERSION
+    from .parameters import READER
 
     files = {kind: WEIGHTS / f"{kind}s" / "faceworld.safetensors" for kind in ("checkpoint", "hypernet")}
     files |= {f"{kind}_metric": WEIGHTS / "metrics" / f"{kind}.safetensors" for kind in ("identity", "attributes")}
+    files["parameters_metric"] = READER
     return {f"{kind}_sha256": digest(path)[:16] for kind, path in files.items()} | {"scores": SCORES_VERSION}
 
 
@@ -135,13 +136,11 @@ def open_bench(base: Path, split: int = TEST):
     from .parameters import parameter_reader
     from .rulers import Rulers
 
-    rulers = Rulers(parameter_reader(COMMON), split=split)
+    rulers = Rulers(parameter_reader(), split=split)
     return Bench(HeadlessHost(base), COMMON / "hypernets", rulers, split=split)
 
 
 def _run_workers(args: argparse.Namespace, run: Run, records: Records) -> None:
-    from .parameters import parameter_reader
-
     groups = plan(args, run)
     missing = {
         a.hypernet for arms, people in groups for a in arms if any(records.load(a, i) is None for i in range(people))
@@ -150,9 +149,6 @@ def _run_workers(args: argparse.Namespace, run: Run, records: Records) -> None:
         return
     count = args.workers or (1 if torch.cuda.is_available() else os.cpu_count())
     train_hypernets(missing, COMMON / "hypernets", count)
-    readable = parameter_reader(COMMON).readable()  # trained once, before the workers want it
-    records.committed.mkdir(parents=True, exist_ok=True)
-    (records.committed / "readable.json").write_text(json.dumps(readable, indent=1) + "\n")
     one_thread = os.environ | ({} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"})
     own = [sys.executable, "-m", "hyperdreambooth.bench.tables", *sys.argv[1:]]
     running = [subprocess.Popen([*own, "--share", f"{i}/{count}"], env=one_thread) for i in range(count)]

@@ -1,6 +1,5 @@
 """docs/results.md: the tables, what they say about the paper's order, the curves and the sheets."""
 
-import json
 from pathlib import Path
 
 from . import arms as A
@@ -9,6 +8,7 @@ from . import paper
 from .arms import Arm
 from .costs import costs_hardware, read_costs
 from .figures import curves
+from .parameters import parameter_reader
 from .records import Records
 from .sheets import sheets
 from .statistics import common, interval, share, values
@@ -137,8 +137,7 @@ class Report:
 
     def _provenance(self) -> str:
         machines = {machine for name in self.measured for machine in self.records.hardware(self.arms[name])}
-        path = self.records.committed / "readable.json"
-        readable = json.loads(path.read_text()) if path.is_file() else {}
+        readable = parameter_reader().readable()
         names = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in readable.items())
         text = f"Parameters that can be read, with the share of their variance that the reader explains on new people: {names}.\n\n"
         return (

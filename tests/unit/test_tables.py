@@ -14,12 +14,12 @@ from hyperdreambooth.bench.tables import comparisons as C
 from hyperdreambooth.bench.tables import costs
 from hyperdreambooth.bench.tables import tuning as T
 from hyperdreambooth.bench.tables.paper import CLAIMS_1
-from hyperdreambooth.bench.tables.parameters import ParameterReader
+from hyperdreambooth.bench.tables.parameters import ParameterReader, parameter_reader
 from hyperdreambooth.bench.tables.records import Records
 from hyperdreambooth.bench.tables.report import COLUMNS, Report
 from hyperdreambooth.bench.tables.sheets import exemplars, sheets, undrawn
 from hyperdreambooth.bench.tables.statistics import common, order, relation, share
-from hyperdreambooth.bench.tables.world import PARAMETERS, Subject, cartoon, odd_picture, truth
+from hyperdreambooth.bench.tables.world import PARAMETERS, VALIDATION, Subject, cartoon, odd_picture, truth
 from hyperdreambooth.faceworld.renderer.world import identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +81,14 @@ def test_a_reader_that_is_right_has_no_error_and_a_guess_of_the_average_has_one(
     assert reader.error(picture, people[7]) == 0
     torch.nn.init.zeros_(last.bias)
     assert np.mean([reader.error(picture, p) ** 2 for p in people]) ** 0.5 == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_committed_reader_reads_people_whom_it_has_not_seen():
+    reader, who = parameter_reader(), range(40)
+    photos_of = [Subject(i, VALIDATION).references().movedim(-1, 1) for i in who]
+    own = [reader.error(photo, identity(VALIDATION, i)) for photo, i in zip(photos_of, who, strict=True)]
+    others = [reader.error(photo, identity(VALIDATION, i + 1)) for photo, i in zip(photos_of, who, strict=True)]
+    assert len(reader.readable()) >= 8 and np.mean(own) < 0.6 < 1.0 < np.mean(others)
 
 
 def test_share_is_none_at_the_floor_and_all_at_the_ceiling():
