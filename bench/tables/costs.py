@@ -14,7 +14,7 @@ from .records import Records
 from .world import Subject
 
 PEOPLE = 2
-MEASURED = [A.PREDICTED, A.FULL, A.LONGER, A.IN_BASIS, *A.RIVALS]
+MEASURED = [A.PREDICTED, A.FULL, A.LONGER, A.IN_BASIS, *A.RIVALS, A.LORA_160]
 
 
 def costs_file(records: Records) -> Path:
