@@ -76,17 +76,19 @@ PREDICTED = Arm("predicted", "prediction alone", "predicted")
 FROM_ZERO = _rival("zero", "no HyperNet: the same from zero", "lidb")
 
 DREAMBOOTH, DREAMBOOTH_40 = (
-    _rival("dreambooth", "DreamBooth, 160 steps", "dreambooth"),
-    _rival("dreambooth_40", "DreamBooth, 40 steps", "dreambooth", steps=40),
+    _rival("dreambooth", "DreamBooth, 160 steps", "dreambooth", rate=1e-3),
+    _rival("dreambooth_40", "DreamBooth, 40 steps", "dreambooth", steps=40, rate=1e-3),
 )
 LORA_1 = _rival("lora_1", "LoRA-DreamBooth, rank 1", "lora", rank=1, rate=3e-2)
-LORA_4 = _rival("lora_4", "LoRA-DreamBooth, rank 4", "lora")
-LORA_160 = _rival("lora_4_160", "LoRA-DreamBooth, rank 4, 160 steps", "lora", steps=160, rate=1e-2)
+LORA_4 = _rival("lora_4", "LoRA-DreamBooth, rank 4", "lora", rate=3e-2)
 TEXTUAL_INVERSION = _rival("textual_inversion", "Textual Inversion", "textual-inversion")
-PRIOR = _rival("dreambooth_prior", "DreamBooth, prior preserved", "dreambooth+prior")
-LIDB = _rival("lidb", "LiDB alone, rank 1", "lidb", rank=1, steps=200, rate=1e-2, space="basis")
-RIVALS = [DREAMBOOTH, DREAMBOOTH_40, LORA_1, LORA_4, TEXTUAL_INVERSION, PRIOR, LIDB]
-AS_LONG = [LONGER, DREAMBOOTH, LORA_160]
+RIVALS = [DREAMBOOTH, DREAMBOOTH_40, LORA_1, LORA_4, TEXTUAL_INVERSION]
+
+LORA_160 = _rival("lora_4_160", "LoRA-DreamBooth, rank 4, 160 steps", "lora", steps=160, rate=1e-2)
+PRIOR = _rival("dreambooth_prior", "DreamBooth, prior preserved, 400 steps", "dreambooth+prior", steps=400)
+LIDB = _rival("lidb", "LiDB alone, rank 1, 400 steps", "lidb", rank=1, steps=400, rate=5e-3, space="basis")
+LONG = [LONGER, DREAMBOOTH, LORA_160, PRIOR, LIDB]
+"""More steps than HyperDreamBooth's forty, as each wants them."""
 
 HARDER = [
     _rival(f"harder_{steps}_{rate:g}", f"DreamBooth, {steps} steps of one, {rate:g}", "dreambooth", batch=1, steps=steps, rate=rate)
@@ -163,7 +165,7 @@ GROUPS: list[tuple[list[Arm], int]] = [
     ([CEILING, *CONTROLS, FULL, *PARTS, *INSIDE_THE_BASIS], 50),
     ([DREAMBOOTH, DREAMBOOTH_40, LORA_1, LORA_4, LONGER, LORA_160], 50),
     ([TEXTUAL_INVERSION], 50),
-    ([PRIOR, LIDB], 50),
+    ([LIDB, PRIOR], 50),
     ([*TRAINED, *CURVE_OF_PEOPLE], 50),
     ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),

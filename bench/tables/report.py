@@ -30,13 +30,13 @@ MANY, MOST = 50, 100
 
 FINDINGS = Path(__file__).with_name("findings.md")
 
-INTRO = """# HyperDreamBooth against its rivals
+TITLE = """# HyperDreamBooth against its rivals
 
 Written by `make tables` from `bench/results/tables/`; edit `bench/tables/`, not this page. Everything here happens in **faceworld**, a world of drawn faces, on
 the embedded miniature model: it says which method does what and in which order, where identity is known exactly. It says nothing about photographs, and none of its
 numbers can be laid beside the paper's. The paper's tables stand beside ours for the *order* of methods alone.
-
-**How to read it.** Means over test people whom nothing was trained or tuned on, each with the 95 % interval of a bootstrap over people; rows of one table are compared on the
+"""
+READING = """**How to read it.** Means over test people whom nothing was trained or tuned on, each with the 95 % interval of a bootstrap over people; rows of one table are compared on the
 same people, prompts and sampling seeds, and every person has a training seed of their own. *plain model* is the floor; *another photo, edits drawn* scores a photo of the person that no method saw, and
 edits by the renderer, and is the ceiling; *wrong person* and *mean prediction* are controls. The shares are the way from floor to ceiling. Learning rates and steps were chosen on other people
 (`docs/tuning.md`), which the intervals do not include. One choice was made on test people: that HyperDreamBooth relaxes in the full space by default was decided after an earlier form of these tables, on earlier weights.
@@ -119,21 +119,24 @@ class Report:
     def write(self) -> Path:
         pictures = self.folder / "results"
         pictures.mkdir(parents=True, exist_ok=True)
-        parts = [INTRO, self._provenance(), *self._tables()]
+        short, long = self._findings() if self.whole else ("", "")
+        parts = [TITLE, short, READING, self._provenance(), *self._tables()]
         if drawn := sheets(self.records, self.measured, pictures):
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
-                         "score of HyperDreamBooth among the people of table 1: best, median and worst.\n")  # fmt: skip
+                         "score of HyperDreamBooth among those whom all these rows have learnt: best, median and worst.\n")  # fmt: skip
             parts += [f"![{name}](results/{path.name})\n" for name, path in drawn.items()]
-        if self.whole:
-            parts.append(self._findings())
+        parts.append(long)
         page = self.folder / "results.md"
         page.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts if part))
         return page
 
-    def _findings(self) -> str:
-        """The hand-written part, if it was written about today's weights."""
+    def _findings(self) -> tuple[str, str]:
+        """The hand-written part, if it was written about today's weights: what stands before the tables, and after them."""
         first, _, text = FINDINGS.read_text().partition("\n")
-        return text if first == f"<!-- weights {weights_of(self.records)} -->" else ""
+        if first != f"<!-- weights {weights_of(self.records)} -->":
+            return "", ""
+        short, _, long = text.partition("<!-- tables -->\n")
+        return short, long
 
     def _provenance(self) -> str:
         machines = {machine for name in self.measured for machine in self.records.hardware(self.arms[name])}
@@ -151,7 +154,7 @@ class Report:
         parts = [
             "## Table 1: one reference image\n", self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
             self.orders(first[1:]), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
-            "As many steps for all:\n", self.table([*controls, A.FULL, *A.AS_LONG], costs=True), C.differences(found, C.AS_LONG),
+            "More steps, as each wants them; on 50 people:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
             "## Table 2: just train DreamBooth harder\n", "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER]), paper.markdown(paper.TABLE_2),
             "## Table 3: what each part gives\n", self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),

@@ -271,13 +271,14 @@ def test_differences_are_of_people_whom_both_rows_have_and_side_by_side_of_all()
     assert C.side_by_side(rows, [A.FULL, A.LORA_4]) == "" == C.differences(rows, [(A.FULL, A.LORA_4)])
 
 
-def test_findings_of_other_weights_are_left_out(tmp_path, monkeypatch):
+def test_findings_stand_around_the_tables_and_those_of_other_weights_are_left_out(tmp_path, monkeypatch):
     page = tmp_path / "findings.md"
-    page.write_text("<!-- weights abc 1 -->\n## Found\n")
+    page.write_text("<!-- weights abc 1 -->\n## In short\n<!-- tables -->\n## Found\n")
     monkeypatch.setattr("hyperdreambooth.bench.tables.report.FINDINGS", page)
     for key, shown in (({"checkpoint": "abc", "scores": 1}, True), ({"checkpoint": "def", "scores": 1}, False)):
         text = Report(Records(tmp_path / "records", tmp_path / "results", key), tmp_path).write().read_text()
-        assert ("## Found" in text) == shown
+        assert ("## In short" in text) == ("## Found" in text) == shown and "<!--" not in text
+        assert not shown or text.index("## In short") < text.index("## Table 1") < text.index("## Found")
 
 
 def test_costs_of_other_weights_do_not_count(tmp_path):
