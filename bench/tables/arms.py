@@ -95,7 +95,7 @@ HARDER = [
     for steps, rate in ((40, 3e-4), (40, 1e-3), (400, 1e-4), (400, 3e-4), (1200, 3e-5), (1200, 1e-4))
 ]  # fmt: skip
 
-RANK_RATES = {1: 2e-2, 2: 2e-2, 8: 2e-2, 16: 1e-2}
+RANK_RATES = {1: 2e-2, 2: 2e-2, 8: 2e-2, 16: 5e-3}
 RANKS = [_hyper(f"relaxed_{rank}", f"relaxed to rank {rank} more", rank=rank, rate=r) for rank, r in RANK_RATES.items()]
 PARTS = [PREDICTED, FROM_ZERO, RANKS[0], RANKS[-1]]
 INSIDE_THE_BASIS = [
@@ -126,7 +126,7 @@ CROWDS = (100, 1000, 4000)
 CURVE_OF_PEOPLE = [
     Arm(f"predicted_{crowd}_people", f"{crowd:,} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
 ]
-STEP_RATES = {10: (2e-2, 2e-2), 20: (2e-2, 2e-2), 80: (1e-2, 1e-2), 200: (1e-2, 1e-2)}
+STEP_RATES = {10: (4e-2, 4e-2), 20: (2e-2, 2e-2), 80: (1e-2, 1e-2), 200: (1e-2, 3e-3)}
 """Iterations -> rate from the prediction and from zero."""
 CURVE_FROM_PREDICTION = [
     _hyper(f"hyperdreambooth_{n}", f"from the prediction, {n} steps", steps=n, rate=rate)
@@ -136,7 +136,7 @@ CURVE_FROM_ZERO = [
     _rival(f"zero_{n}", f"from zero, {n} steps", "lidb", steps=n, rate=rate) for n, (_, rate) in STEP_RATES.items()
 ]
 BASIS_RATES = {
-    (6, 3): 8e-2, (12, 6): 8e-2, (24, 12): 4e-2, (100, 50): 2e-2, (12, 48): 4e-2, (48, 12): 4e-2,
+    (6, 3): 0.16, (12, 6): 0.16, (24, 12): 4e-2, (100, 50): 2e-2, (12, 48): 4e-2, (48, 12): 4e-2,
 }  # fmt: skip
 BASES = [
     _inside(f"basis_{a}_{b}", f"from zero, a = {a}, b = {b}", basis=(a, b), rate=r) for (a, b), r in BASIS_RATES.items()

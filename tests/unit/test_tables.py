@@ -212,8 +212,7 @@ def test_a_setting_is_chosen_by_likeness_among_those_that_obey():
 def test_a_row_uses_what_tuning_chose(name):
     arm = A.all_arms()[name]
     assert (arm.steps, arm.rate) in (T.GRIDS | T.SWEEPS)[name], "not even tried"
-    if choice := T.committed_choice(TUNED, name):
-        assert choice == f"{name}_{arm.steps}_{arm.rate:g}"
+    assert T.committed_choice(TUNED, name) == f"{name}_{arm.steps}_{arm.rate:g}"
 
 
 def test_every_row_that_trains_was_tuned_or_takes_the_setting_of_one_that_was():
