@@ -50,7 +50,8 @@ class Bench:
             scores = rulers.likeness(photo, others, who, gallery_number) | self.score_edits(edits, others)
             return scores | {"diversity": rulers.diversity(others)}, torch.cat([photo, edits])
         model, clip, seconds = self.personalise(arm, subject)
-        pictures = self.draw(model, clip, self.seeds(number)[1])
+        plain = arm.method == "plain"
+        pictures = self.plain_pictures(number) if plain else self.draw(model, clip, self.seeds(number)[1])
         scores = rulers.likeness(pictures[:PHOTOS], others, who, gallery_number)
         scores |= self.score_edits(pictures[PHOTOS : PHOTOS + len(EDITS)], others)
         scores["diversity"] = rulers.diversity(pictures[:PHOTOS])
