@@ -154,7 +154,7 @@ class Report:
         parts = [
             "## Table 1: one reference image\n", self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
             self.orders(first[1:]), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
-            "More steps, as each wants them; on 50 people:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
+            "More steps, as each wants them:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
             "## Table 2: just train DreamBooth harder\n", "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER]), paper.markdown(paper.TABLE_2),
             "## Table 3: what each part gives\n", self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),

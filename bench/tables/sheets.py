@@ -1,5 +1,6 @@
 """Picture sheets of the report: every method for the best, the median and the worst person."""
 
+import re
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -55,7 +56,7 @@ def _sheet(shown: list[Arm], strips: list[Image.Image], number: int) -> Image.Im
     page = Image.new("RGB", (LABEL + SIDE * (1 + len(COLUMNS)), SIDE * len(shown)), "white")
     pen = ImageDraw.Draw(page)
     for y, (arm, strip) in enumerate(zip(shown, strips, strict=True)):
-        pen.multiline_text((6, SIDE * y + SIDE // 2 - 12), arm.label.replace(", ", "\n"), fill="black")
+        pen.multiline_text((6, SIDE * y + SIDE // 2 - 12), re.sub("[,:] ", "\n", arm.label), fill="black")
         for x, (source, column) in enumerate([(handed_in, 0), *((strip, c) for c in COLUMNS)]):
             side = source.height
             cut = source.crop((side * column, 0, side * (column + 1), side))
