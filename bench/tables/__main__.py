@@ -168,10 +168,8 @@ def _pictures(run: Run, records: Records) -> None:
     """Draw what the sheets show and another machine has measured; its scores stay."""
     from .sheets import undrawn
 
-    arms = {arm.name: arm for group, _ in run.groups for arm in group}
-    measured = {name: found for name, arm in arms.items() if (found := records.everybody(arm))}
     bench = None
-    for arm, number in undrawn(records, measured):
+    for arm, number in undrawn(records):
         bench = bench or open_bench(run.out / "host0", run.split)
         records.store_strip(arm, number, bench.score(arm, number)[1])
 

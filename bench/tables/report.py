@@ -121,7 +121,7 @@ class Report:
         pictures.mkdir(parents=True, exist_ok=True)
         short, long = self._findings() if self.whole else ("", "")
         parts = [TITLE, short, READING, self._provenance(), *self._tables()]
-        if drawn := sheets(self.records, self.measured, pictures):
+        if drawn := sheets(self.records, pictures):
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
                          "score of HyperDreamBooth among those whom all these rows have learnt: best, median and worst.\n")  # fmt: skip
             parts += [f"![{name}](results/{path.name})\n" for name, path in drawn.items()]

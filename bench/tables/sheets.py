@@ -20,9 +20,13 @@ SHOWN = [
 COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
 
 
-def exemplars(measured: dict[str, dict[int, dict]]) -> dict[str, int]:
-    """The best, median and worst person by HyperDreamBooth's identity score, of those that all shown rows have."""
-    rows = {arm.name: measured[arm.name] for arm in SHOWN if arm.name in measured}
+def shown_rows(records: Records) -> dict[str, dict[int, dict]]:
+    """Row -> person -> scores, of the shown rows that anybody measured."""
+    return {arm.name: found for arm in SHOWN if (found := records.everybody(arm))}
+
+
+def exemplars(rows: dict[str, dict[int, dict]]) -> dict[str, int]:
+    """The best, median and worst person by HyperDreamBooth's identity score, of those that all rows have."""
     who = common(rows)
     if A.FULL.name not in rows or not who:
         return {}
@@ -30,17 +34,19 @@ def exemplars(measured: dict[str, dict[int, dict]]) -> dict[str, int]:
     return {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
-def undrawn(records: Records, measured: dict[str, dict[int, dict]]) -> list[tuple[Arm, int]]:
+def undrawn(records: Records) -> list[tuple[Arm, int]]:
     """(row, person) of the sheets of which there are scores and no pictures: they were measured elsewhere."""
-    shown = [arm for arm in SHOWN if arm.name in measured]
-    people = exemplars(measured).values()
+    rows = shown_rows(records)
+    shown = [arm for arm in SHOWN if arm.name in rows]
+    people = exemplars(rows).values()
     return [(arm, number) for number in people for arm in shown if records.strip(arm, number) is None]
 
 
-def sheets(records: Records, measured: dict[str, dict[int, dict]], folder: Path) -> dict[str, Path]:
+def sheets(records: Records, folder: Path) -> dict[str, Path]:
     """Name -> file; a sheet that lacks a picture is left out."""
-    shown, drawn = [arm for arm in SHOWN if arm.name in measured], {}
-    for name, number in exemplars(measured).items():
+    rows, drawn = shown_rows(records), {}
+    shown = [arm for arm in SHOWN if arm.name in rows]
+    for name, number in exemplars(rows).items():
         strips = [records.strip(arm, number) for arm in shown]
         path = folder / f"{name}.jpg"
         path.unlink(missing_ok=True)  # of another person, or of other weights

@@ -17,7 +17,7 @@ from hyperdreambooth.bench.tables.paper import CLAIMS_1
 from hyperdreambooth.bench.tables.parameters import ParameterReader, parameter_reader
 from hyperdreambooth.bench.tables.records import Records
 from hyperdreambooth.bench.tables.report import COLUMNS, Report
-from hyperdreambooth.bench.tables.sheets import exemplars, sheets, undrawn
+from hyperdreambooth.bench.tables.sheets import exemplars, sheets, shown_rows, undrawn
 from hyperdreambooth.bench.tables.statistics import common, order, relation, share
 from hyperdreambooth.bench.tables.world import PARAMETERS, VALIDATION, Subject, cartoon, odd_picture, truth
 from hyperdreambooth.faceworld.renderer.world import identity
@@ -160,16 +160,15 @@ def test_a_sheet_wants_todays_pictures_of_every_row(tmp_path):
         for number in range(3):
             elsewhere.store(arm, number, {"identity": 0.5 + (number == 1)}, picture)
         elsewhere.commit(arm)
-    measured = {arm.name: here.everybody(arm) for arm in rows}
-    who = exemplars(measured)
+    who = exemplars(shown_rows(here))
     assert who["best"] == 1 and {who["median"], who["worst"]} == {0, 2}
-    assert undrawn(elsewhere, measured) == [] and len(undrawn(here, measured)) == 6
+    assert undrawn(elsewhere) == [] and len(undrawn(here)) == 6
     (tmp_path / "best.jpg").write_text("of other weights")
-    assert sheets(here, measured, tmp_path) == {} and not (tmp_path / "best.jpg").is_file()
-    for arm, number in undrawn(here, measured):
+    assert sheets(here, tmp_path) == {} and not (tmp_path / "best.jpg").is_file()
+    for arm, number in undrawn(here):
         here.store_strip(arm, number, picture)
-    assert here.load(A.FULL, 1) == {"identity": 1.5} and undrawn(here, measured) == []
-    assert set(sheets(here, measured, tmp_path)) == {"best", "median", "worst"}
+    assert here.load(A.FULL, 1) == {"identity": 1.5} and undrawn(here) == []
+    assert set(sheets(here, tmp_path)) == {"best", "median", "worst"}
     stale = Records(tmp_path / "here", tmp_path / "results", {"weights": "b"})
     assert stale.strip(A.FULL, 1) is None
 
