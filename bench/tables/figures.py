@@ -35,13 +35,14 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
     any_drawn = False
     for axis, (name, lines, metric) in zip(axes.flat, plots, strict=True):
-        compared: set[int] = set()
+        compared, shown = set(), set()
         for label, points in lines.items():
             there = {x: measured[arm.name] for x, arm in sorted(points.items()) if arm.name in measured}
             who = common({str(x): people for x, people in there.items()})
             if len(there) < 2 or not who:
                 continue
             compared |= set(who)
+            shown |= set(there)
             found = [interval(values(people, metric, who)) for people in there.values()]
             means, ends = (
                 [f.mean for f in found],
@@ -62,6 +63,10 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
                 linewidth=1,
             )
         axis.set(xlabel=name, ylabel=metric)
+        if lines.keys() <= {"40 steps", "prediction alone"}:  # doublings, each measured point a tick of its own
+            axis.set_xscale("log")
+            axis.set_xticks(sorted(shown), [f"{x:,}" for x in sorted(shown)])
+            axis.minorticks_off()
         axis.legend(fontsize=7)
     path = folder / "curves.png"
     if any_drawn:
