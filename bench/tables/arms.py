@@ -110,7 +110,9 @@ RECIPES = {
     "weights_only": "weight loss only",
     "learned_basis": "learned basis",
     "one_refinement": "one refinement",
+    "own_start": "everybody fitted from a start of their own",
     "paper": "the paper's recipe",
+    "paper_shared_start": "the paper's recipe, one start for all",
 }
 """HyperNets trained by ``hypernets.py`` on the same few people."""
 TRAINED = [

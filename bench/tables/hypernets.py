@@ -22,6 +22,7 @@ PEOPLE, STEPS, WARMUP = 400, 900, 300
 SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
 
+PAPER = ["--recipe", "paper", "--warmup-steps", "0"]
 UNFITTED, NO_WEIGHTS = ["--fit", "0"], ["--warmup-steps", "0", "--weight-loss", "0"]
 CROWDS = ("100", "400", "1000", "4000")
 FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], **dict.fromkeys(CROWDS, UNFITTED)}
@@ -31,7 +32,9 @@ HYPERNETS = {
     "one_refinement": ("shared", ["--refinements", "1"]),
     "weights_only": ("shared", ["--warmup-steps", str(WARMUP + STEPS), "--steps", "0"]),
     "learned_basis": ("wide", ["--basis", "BASIS"]),  # half of wide: the size of the others
-    "paper": ("own", ["--recipe", "paper", "--warmup-steps", "0"]),
+    "own_start": ("own", []),
+    "paper": ("own", PAPER),
+    "paper_shared_start": ("shared", PAPER),
     "denoising_only": ("400", NO_WEIGHTS),
     **{f"{crowd}_people": (crowd, NO_WEIGHTS) for crowd in CROWDS if crowd != "400"},
 }
