@@ -17,19 +17,22 @@ PRIOR_WEIGHT = 1.0  # lambda of the DreamBooth paper
 PRIOR_STREAM = 1 << 32  # added to the seed, so that the class pictures have noise of their own
 
 
-def dreambooth(model, clip, vae, image: torch.Tensor, settings: Settings, prior: Prior | None = None) -> Personalised:
+def dreambooth(
+    model, clip, vae, image: torch.Tensor, settings: Settings, prior: Prior | None = None, only: set[str] | None = None
+) -> Personalised:
     """Train a copy of all weights in float32; the host's own are put aside meanwhile and back afterwards.
 
     Args:
         image: the person's pictures (P, H, W, C) in 0..1.
         prior: pictures of anybody, of which a batch joins every step; None: without.
+        only: the host's keys of the weights to train; None: all.
 
     Raises:
         ValueError: quantised weights, weights that no longer fit half precision, or what ``minimise`` raises.
     """
     started, host = time.time(), HostModel(model, clip, vae)
     x0 = reference_latents(host, image, settings)
-    with host.training((settings.batch, *x0.shape[1:])), Weights(host) as weights:
+    with host.training((settings.batch, *x0.shape[1:])), Weights(host, only) as weights:
         person = reference_loss(host, Residuals({}), x0, settings.prompt, settings, settings.seed)
         if prior is not None:
             latents = prior.latents.to(x0, copy=True)  # inference tensors cannot be saved for backward
@@ -67,11 +70,12 @@ class Weights:
         ValueError: on entering, for a weight that is stored in a way that cannot be trained.
     """
 
-    def __init__(self, host: HostModel):
-        self.host = host
+    def __init__(self, host: HostModel, only: set[str] | None = None):
+        self.host, self.only = host, only
 
     def __enter__(self) -> "Weights":
-        self.places = self.host.weights()
+        places = self.host.weights()
+        self.places = {key: place for key, place in places.items() if self.only is None or key in self.only}
         self.originals = {key: module._parameters[name] for key, (module, name) in self.places.items()}
         for key, tensor in self.originals.items():
             if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.dtype not in (

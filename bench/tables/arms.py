@@ -89,6 +89,20 @@ PRIOR = _rival("dreambooth_prior", "DreamBooth, prior preserved, 400 steps", "dr
 LIDB = _rival("lidb", "LiDB alone, rank 1, 400 steps", "lidb", rank=1, steps=400, rate=5e-3, space="basis")
 LONG = [LONGER, DREAMBOOTH, LORA_160, PRIOR, LIDB]
 """More steps than HyperDreamBooth's forty, as each wants them."""
+PIECES = LAYERS, REST_OF_UNET, REST_OF_TEXT_ENCODER = (
+    _rival("dreambooth_layers", "DreamBooth of a LiDB's layers, 40 steps", "dreambooth+layers", steps=40, rate=4e-3),
+    _rival(
+        "dreambooth_unet", "DreamBooth of the UNet's other weights, 40 steps", "dreambooth+unet", steps=40, rate=1e-3
+    ),
+    _rival(
+        "dreambooth_text",
+        "DreamBooth of the text encoder's other weights, 40 steps",
+        "dreambooth+text",
+        steps=40,
+        rate=4e-3,
+    ),
+)
+"""Where DreamBooth's likeness comes from."""
 
 HARDER = [
     _rival(f"harder_{steps}_{rate:g}", f"DreamBooth, {steps} steps of one, {rate:g}", "dreambooth", batch=1, steps=steps, rate=rate)
@@ -175,6 +189,7 @@ GROUPS: list[tuple[list[Arm], int]] = [
     (HARDER, 50),
     ([CEILING, *CONTROLS, FULL, PREDICTED, IN_BASIS, FROM_ZERO, *RIVALS], 100),
     ([FULL, FROM_ZERO], 200),
+    ([*PIECES], 50),
 ]
 """In the order of measuring: everybody of a group person by person, so that a run that is stopped has whole people."""
 

@@ -114,7 +114,19 @@ class Bench:
             return lora(*given, arm.rank)
         if arm.method == "textual-inversion":
             return textual_inversion(*given)
-        return dreambooth(*given, self.prior if arm.method == "dreambooth+prior" else None)
+        prior = self.prior if arm.method == "dreambooth+prior" else None
+        return dreambooth(*given, prior, self.weights_of(arm))
+
+    def weights_of(self, arm: Arm) -> set[str] | None:
+        """The host's keys of what a DreamBooth trains: all, the weights of a LiDB's layers, or what else a network has."""
+        from ...nodes.host import HostModel
+
+        host = HostModel(self.model, self.clip)
+        everything, layers = host.weights(), set(host.modules.values())
+        those = {key for key, (module, name) in everything.items() if module in layers and name == "weight"}
+        unet = {key for key in everything if key.startswith("diffusion_model.")}
+        parts = {"layers": those, "unet": unet - those, "text": set(everything) - unet - those}
+        return parts.get(arm.method.removeprefix("dreambooth+"))
 
     def predict(self, arm: Arm, subject: Subject):
         """The LiDB of *Predict LiDB*."""

@@ -41,7 +41,7 @@ same people, prompts and sampling seeds, and every person has a training seed of
 edits by the renderer, and is the ceiling; *wrong person* and *mean prediction* are controls. The shares are the way from floor to ceiling. Learning rates and steps were chosen on other people
 (`docs/tuning.md`), which the intervals do not include. One choice was made on test people: that HyperDreamBooth relaxes in the full space by default was decided after an earlier form of these tables, on earlier weights.
 
-All methods train on the host's own modules through one loop (`methods/`): the same optimiser, noise levels and layers, so that a row differs from another in what it trains, from where, and for how long. (How fast the
+All methods train on the host's own modules through one loop (`methods/`): the same optimiser and noise levels, so that a row differs from another in what it trains, from where, and for how long. (How fast the
 host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The class pictures of prior preservation are made once for everybody and are not in its seconds.
 
 | score | what it is | better |
@@ -155,6 +155,8 @@ class Report:
             "## Table 1: one reference image\n", self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
             self.orders(first[1:]), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
             "More steps, as each wants them:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
+            "Which of DreamBooth's weights do it:\n",
+            self.table([*controls, A.FULL, A.FROM_ZERO, A.LORA_4, A.DREAMBOOTH_40, *A.PIECES]), C.differences(found, C.OF_PIECES),
             "## Table 2: just train DreamBooth harder\n", "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER]), paper.markdown(paper.TABLE_2),
             "## Table 3: what each part gives\n", self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),

@@ -10,6 +10,7 @@ from hyperdreambooth.bench.tables.drawing import CLASS, PHOTOS, PROMPTS, Bench
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.rulers import Rulers
 from hyperdreambooth.bench.tables.world import Subject
+from hyperdreambooth.nodes.host import HostModel
 
 WAYS = {
     "predicted": A.PREDICTED, "wrong": A.CONTROLS[1], "mean": A.CONTROLS[2], "plain": A.CONTROLS[0], "unseen": A.CEILING,
@@ -53,6 +54,18 @@ def test_a_row_repeats_and_the_noise_is_the_same_for_all_rows(bench):
     with torch.inference_mode():
         neutral = bench.draw(bench.model.clone(), bench.clip.clone(), bench.seeds(2)[1])
     assert torch.equal(neutral, bench.plain_pictures(2))
+
+
+def test_the_pieces_of_a_dreambooth_are_all_of_it_and_train_nothing_else(bench):
+    pieces, table = [bench.weights_of(arm) for arm in A.PIECES], HostModel(bench.model, bench.clip).table
+    assert bench.weights_of(A.DREAMBOOTH) is None and len(pieces[0]) == len(table.names)
+    assert set.union(*pieces) == set(HostModel(bench.model, bench.clip).weights())
+    assert sum(map(len, pieces)) == len(set.union(*pieces)) and all(pieces)
+    for arm, those in zip(A.PIECES, pieces, strict=True):
+        with torch.inference_mode():
+            learnt = bench.learn(replace(arm, steps=1), Subject(1))
+        assert set(learnt.model.patches) | set(learnt.clip.patcher.patches) <= those
+        assert learnt.model.patches or learnt.clip.patcher.patches
 
 
 def test_every_person_has_seeds_of_their_own_where_intervals_are_over_people(bench):
