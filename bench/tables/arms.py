@@ -85,7 +85,7 @@ TEXTUAL_INVERSION = _rival("textual_inversion", "Textual Inversion", "textual-in
 RIVALS = [DREAMBOOTH, DREAMBOOTH_40, LORA_1, LORA_4, TEXTUAL_INVERSION]
 
 LORA_160 = _rival("lora_4_160", "LoRA-DreamBooth, rank 4, 160 steps", "lora", steps=160, rate=1e-2)
-PRIOR = _rival("dreambooth_prior", "DreamBooth, prior preserved, 400 steps", "dreambooth+prior", steps=400)
+PRIOR = _rival("dreambooth_prior", "DreamBooth, prior preserved, 400 steps", "dreambooth+prior", steps=400, rate=7e-4)
 LIDB = _rival("lidb", "LiDB alone, rank 1, 400 steps", "lidb", rank=1, steps=400, rate=5e-3, space="basis")
 LONG = [LONGER, DREAMBOOTH, LORA_160, PRIOR, LIDB]
 """More steps than HyperDreamBooth's forty, as each wants them."""
@@ -109,7 +109,7 @@ HARDER = [
     for steps, rate in ((40, 3e-4), (40, 1e-3), (400, 1e-4), (400, 3e-4), (1200, 3e-5), (1200, 1e-4))
 ]  # fmt: skip
 
-RANK_RATES = {1: 2e-2, 2: 2e-2, 8: 2e-2, 16: 5e-3}
+RANK_RATES = {1: 2e-2, 2: 2e-2, 8: 2e-2, 16: 1e-2}
 RANKS = [_hyper(f"relaxed_{rank}", f"relaxed to rank {rank} more", rank=rank, rate=r) for rank, r in RANK_RATES.items()]
 PARTS = [PREDICTED, FROM_ZERO, RANKS[0], RANKS[-1]]
 INSIDE_THE_BASIS = [
@@ -130,19 +130,17 @@ RECIPES = {
 }
 """HyperNets trained by ``hypernets.py`` on the same few people."""
 TRAINED = [
-    Arm(f"predicted_{recipe}", f"{label}: prediction alone", "predicted", hypernet=recipe)
-    for recipe, label in RECIPES.items()
-] + [
-    _hyper(f"hyper_{recipe}", f"{RECIPES[recipe]}: and 40 steps", hypernet=recipe)
-    for recipe in ("ours", "one_refinement", "paper")
-]
+    *(Arm(f"predicted_{recipe}", f"{label}: prediction alone", "predicted", hypernet=recipe) for recipe, label in RECIPES.items()),
+    *(Arm(f"wrong_{recipe}", f"{RECIPES[recipe]}: wrong person's prediction", "wrong", hypernet=recipe) for recipe in ("ours", "paper")),
+    *(_hyper(f"hyper_{recipe}", f"{RECIPES[recipe]}: and 40 steps", hypernet=recipe) for recipe in ("ours", "one_refinement", "paper")),
+]  # fmt: skip
 
 CROWDS = (100, 1000, 4000)
 """How many people a HyperNet has learnt from, by the denoising loss; ``denoising_only`` has learnt from 400."""
 CURVE_OF_PEOPLE = [
     Arm(f"predicted_{crowd}_people", f"{crowd:,} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
 ]
-STEP_RATES = {10: (4e-2, 4e-2), 20: (2e-2, 2e-2), 80: (1e-2, 1e-2), 200: (1e-2, 3e-3)}
+STEP_RATES = {10: (4e-2, 4e-2), 20: (2e-2, 2e-2), 80: (1e-2, 1e-2), 200: (1e-2, 5e-3)}
 """Iterations -> rate from the prediction and from zero."""
 CURVE_FROM_PREDICTION = [
     _hyper(f"hyperdreambooth_{n}", f"from the prediction, {n} steps", steps=n, rate=rate)
@@ -152,7 +150,7 @@ CURVE_FROM_ZERO = [
     _rival(f"zero_{n}", f"from zero, {n} steps", "lidb", steps=n, rate=rate) for n, (_, rate) in STEP_RATES.items()
 ]
 BASIS_RATES = {
-    (6, 3): 0.16, (12, 6): 0.16, (24, 12): 4e-2, (100, 50): 2e-2, (12, 48): 4e-2, (48, 12): 4e-2,
+    (6, 3): 0.32, (12, 6): 0.16, (24, 12): 4e-2, (100, 50): 2e-2, (12, 48): 4e-2, (48, 12): 4e-2,
 }  # fmt: skip
 BASES = [
     _inside(f"basis_{a}_{b}", f"from zero, a = {a}, b = {b}", basis=(a, b), rate=r) for (a, b), r in BASIS_RATES.items()

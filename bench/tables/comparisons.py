@@ -8,48 +8,63 @@ Rows = dict[str, dict[int, dict]]
 SCORES = {
     "likeness": "likeness", "identity": "identity", "of_edits": "identity of edits", "prompt": "prompt", "parameters": "parameter error",
 }  # fmt: skip
+ENOUGH = 50
+"""People by whom a difference can be told; of fewer a pair may have three quarters of what the others have."""
 ANSWERS = {">": "yes", "<": "no, the opposite", "≈": "cannot be told"}
 DIFFERENCES = [
     (A.FULL, A.DREAMBOOTH_40), (A.FULL, A.DREAMBOOTH), (A.FULL, A.LORA_4), (A.FULL, A.LORA_1),
-    (A.FULL, A.TEXTUAL_INVERSION),
+    (A.FULL, A.TEXTUAL_INVERSION), (A.PREDICTED, A.TEXTUAL_INVERSION),
 ]  # fmt: skip
 OF_LONG = [
     (A.LONGER, A.FULL), (A.LONGER, A.DREAMBOOTH), (A.LONGER, A.LORA_160), (A.FULL, A.PRIOR), (A.FULL, A.LIDB),
-    (A.DREAMBOOTH, A.PRIOR),
+    (A.DREAMBOOTH, A.PRIOR), (A.DREAMBOOTH_40, A.LONGER),
 ]  # fmt: skip
 OF_PIECES = [
     (A.DREAMBOOTH_40, A.LAYERS), (A.DREAMBOOTH_40, A.REST_OF_UNET), (A.DREAMBOOTH_40, A.REST_OF_TEXT_ENCODER), (A.LAYERS, A.FROM_ZERO),
-    (A.FULL, A.LAYERS), (A.FULL, A.REST_OF_UNET),
+    (A.FULL, A.LAYERS), (A.FULL, A.REST_OF_UNET), (A.LORA_4, A.FROM_ZERO),
 ]  # fmt: skip
 OF_PARTS = [
     (A.FULL, A.FROM_ZERO), (A.FULL, A.PREDICTED), (A.FULL, A.IN_BASIS), (A.IN_BASIS, A.INSIDE_THE_BASIS[1]), (A.RANKS[-1], A.FULL),
-    (A.FULL, A.RANKS[0]),
+    (A.FULL, A.RANKS[0]), (A.INSIDE_THE_BASIS[-1], A.IN_BASIS),
 ]  # fmt: skip
 _BY_NAME = A.all_arms()
 OF_RECIPES = [
     (_BY_NAME["predicted_ours"], _BY_NAME[f"predicted_{recipe}"]) for recipe in A.RECIPES if recipe != "ours"
-] + [(_BY_NAME["hyper_ours"], _BY_NAME["hyper_one_refinement"])]
+] + [
+    (_BY_NAME[one], _BY_NAME[other])
+    for one, other in (
+        ("predicted_ours", "wrong_ours"), ("predicted_paper", "wrong_paper"), ("predicted_paper_shared_start", "predicted_paper"),
+        ("hyper_ours", "hyper_one_refinement"), ("hyperdreambooth", "hyper_ours"),
+    )
+]  # fmt: skip
 OF_STEPS = list(zip(A.CURVE_FROM_PREDICTION, A.CURVE_FROM_ZERO, strict=True))
 OF_REFERENCES = [
     (_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")
 ]
 
 
+def measured(rows: Rows, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """Pair of rows -> the people whom both have, but for pairs with far fewer than the others."""
+    people = {pair: common({name: rows[name] for name in pair}) for pair in pairs if set(pair) <= set(rows)}
+    enough = 0.75 * min(ENOUGH, max(map(len, people.values()), default=0))
+    return {pair: who for pair, who in people.items() if len(who) >= max(enough, 2)}
+
+
 def verdict(rows: Rows, claims: list[tuple[str, str]]) -> str:
-    """Does the paper's order in likeness hold here? A sentence with each claim's difference, the claims judged together."""
-    names = {name for claim in claims for name in claim}
-    who = common({name: rows[name] for name in names}) if names <= set(rows) else []
-    if len(who) < 2:
-        return ""
+    """Does the paper's order in likeness hold here? A sentence with each measured claim's difference, all judged together."""
+    there = measured(rows, claims)
     marks, parts = [], []
-    for better, worse in claims:
+    for (better, worse), who in there.items():
         one, other = (values(rows[name], "likeness", who) for name in (better, worse))
-        marks.append(relation(one, other, len(claims)))
-        said = signed(interval(one - other, len(claims)))
+        marks.append(relation(one, other, len(there)))
+        said = signed(interval(one - other, len(there)))
         parts.append(f"{_BY_NAME[better].label} over {_BY_NAME[worse].label}: {ANSWERS[marks[-1]]}, {said}")
+    if not parts:
+        return ""
     whole = "holds" if set(marks) == {">"} else "does not hold" if "<" in marks else "cannot be told in full"
+    people = " or ".join(str(count) for count in sorted({len(who) for who in there.values()}))
     return (
-        f"**The paper's order in likeness {whole} here ({len(who)} people).** Likeness is the mean of photos and edits, by which "
+        f"**The paper's order in likeness {whole} here ({people} people).** Likeness is the mean of photos and edits, by which "
         f"settings were chosen too; intervals hold for all claims together: {'; '.join(parts)}.\n"
     )
 
@@ -60,13 +75,10 @@ def differences(rows: Rows, pairs: list[tuple[Arm, Arm]]) -> str:
         "| difference, person by person | " + " | ".join(SCORES.values()) + " | people |",
         "|---" * (len(SCORES) + 2) + "|",
     ]
-    for one, other in pairs:
-        if not {one.name, other.name} <= set(rows):
-            continue
-        who = common({name: rows[name] for name in (one.name, other.name)})
-        found = [values(rows[one.name], score, who) - values(rows[other.name], score, who) for score in SCORES]
+    for (one, other), who in measured(rows, [(one.name, other.name) for one, other in pairs]).items():
+        found = [values(rows[one], score, who) - values(rows[other], score, who) for score in SCORES]
         cells = " | ".join(signed(interval(each)) for each in found)
-        lines.append(f"| {one.label} less {other.label} | {cells} | {len(who)} |")
+        lines.append(f"| {_BY_NAME[one].label} less {_BY_NAME[other].label} | {cells} | {len(who)} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 

@@ -34,14 +34,20 @@ TITLE = """# HyperDreamBooth against its rivals
 
 Written by `make tables` from `bench/results/tables/`; edit `bench/tables/`, not this page. Everything here happens in **faceworld**, a world of drawn faces, on
 the embedded miniature model: it says which method does what and in which order, where identity is known exactly. It says nothing about photographs, and none of its
-numbers can be laid beside the paper's. The paper's tables stand beside ours for the *order* of methods alone.
-"""
-READING = """**How to read it.** Means over test people whom nothing was trained or tuned on, each with the 95 % interval of a bootstrap over people; rows of one table are compared on the
-same people, prompts and sampling seeds, and every person has a training seed of their own. *plain model* is the floor; *another photo, edits drawn* scores a photo of the person that no method saw, and
-edits by the renderer, and is the ceiling; *wrong person* and *mean prediction* are controls. The shares are the way from floor to ceiling. Learning rates and steps were chosen on other people
-(`docs/tuning.md`), which the intervals do not include. One choice was made on test people: that HyperDreamBooth relaxes in the full space by default was decided after an earlier form of these tables, on earlier weights.
+numbers can be laid beside the paper's. The paper's tables, as reported second-hand, stand beside ours for the *order* of methods alone.
 
-All methods train on the host's own modules through one loop (`methods/`): the same optimiser and noise levels, so that a row differs from another in what it trains, from where, and for how long. (How fast the
+A **LiDB** is one person: for each of some layers (a UNet's attention and the gates of its feed-forwards, the text encoder's attention) a rank-1 change inside a fixed random **basis**, a + b numbers. The **HyperNet** predicts it from one picture. A **relaxed** finetune
+keeps the prediction and trains a few ranks more beside it: of the full space as a LoRA's are (the default: four), or inside the basis. *From zero*: the same finetune without a prediction. *Fitted people*: LiDBs trained one by one, which a HyperNet may learn to predict.
+"""
+READING = """**How to read it.** Means over test people, each with the 95 % interval of a bootstrap over people; rows of one table are compared on the
+same people, prompts and sampling seeds, and every person has a training seed of their own. *plain model* is the floor; *another photo, edits drawn* scores a photo of the person that no method saw, and
+edits by the renderer, and is the ceiling; *wrong person* and *mean prediction* are controls. The shares are the way from floor to ceiling. Differences are read one pair at a time; only the sentences on the paper's order hold
+for their claims together. In the orders ≈ says that two neighbours cannot be told apart; the two ends of a chain of them may differ.
+
+**What the intervals leave out.** The luck of training a HyperNet: there is one of each. The choice of rates and steps, made on twelve other people, some by little (`docs/tuning.md`). And that the first fifty test people were looked at five times with earlier weights, which led to two of HyperDreamBooth's
+settings (the HyperNet's share of low noise levels, and that it relaxes in the full space), to none of its rivals'; the other people were not.
+
+All methods train on the host's own modules through one loop (`methods/`): the same optimiser and noise levels, each row at its own rate. LiDBs, predicted or from zero, train the text encoder at every fourth step, which is faster and no worse (`docs/ablations.md`), the others at every step. *DreamBooth* trains all weights, without prior preservation unless a row says so. (How fast the
 host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The class pictures of prior preservation are made once for everybody and are not in its seconds.
 
 | score | what it is | better |
@@ -51,7 +57,7 @@ host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The cla
 | parameter error | error of those drawn parameters that a small network can read off a photo (`bench/tables/parameters.py`), in standard deviations; about 1 = guessing the average person | lower |
 | face features | cosine of a network trained on styles and accessories, not on people, which sees the face's oval alone | higher |
 | identity of edits | the identity score of five edits: two styles, three contexts with accessories | higher |
-| prompt | how far the five edits show what was asked (ceiling 0.97: drawn right, the ruler says 0.97) | higher |
+| prompt | how far the five edits show what was asked (the ceiling is what it says of edits drawn right) | higher |
 | diversity | how unlike each other three photos of one prompt are; the plain model draws three different people | as other photos |
 | prior drift | how far "a photo of a face" and "a pencil sketch of a face" move away from the plain model's | lower |
 """

@@ -214,6 +214,14 @@ def test_a_row_uses_what_tuning_chose(name):
     assert T.committed_choice(TUNED, name) == f"{name}_{arm.steps}_{arm.rate:g}"
 
 
+@pytest.mark.parametrize("name", [*T.GRIDS, *T.SWEEPS])
+def test_no_chosen_rate_is_the_end_of_its_grid(name):
+    """Else a better one may lie beyond: rates below and above were tried at as many steps."""
+    arm = A.all_arms()[name]
+    tried = [rate for steps, rate in (T.GRIDS | T.SWEEPS)[name] if steps == arm.steps]
+    assert min(tried) < arm.rate < max(tried)
+
+
 def test_every_row_that_trains_was_tuned_or_takes_the_setting_of_one_that_was():
     names = [arm.name for arms, _ in T.TUNING for arm in arms]
     assert len(set(names)) == len(names)
@@ -264,6 +272,13 @@ def test_differences_are_of_people_whom_both_rows_have_and_side_by_side_of_all()
     table = C.differences(rows, [(A.FULL, A.FROM_ZERO), (A.FULL, A.LORA_4)])
     assert "less no HyperNet: the same from zero | +0.150 (+0.150 to +0.150) | +0.200 (" in table
     assert table.count("| 2 |") == 1 and "LoRA" not in table and "-0.200 (-0.200 to -0.200) | 2 |" in table
+    many = rows | {
+        A.LORA_4.name: dict.fromkeys(range(60)),
+        A.PRIOR.name: dict.fromkeys(range(37)),
+        A.LORA_1.name: dict.fromkeys(range(90)),
+    }
+    pairs = [(A.LORA_1.name, A.LORA_4.name), (A.LORA_1.name, A.PRIOR.name), (A.LORA_1.name, A.FULL.name)]
+    assert set(C.measured(many, pairs)) == {pairs[0]}  # 60, 37 and 5 people
     both = C.side_by_side(rows, [A.FULL, A.FROM_ZERO])
     assert "| 2 people | likeness |" in both and "| HyperDreamBooth | 0.600 (0.600 to 0.600) | 0.800 (" in both
     assert C.side_by_side(rows, [A.FULL, A.LORA_4]) == "" == C.differences(rows, [(A.FULL, A.LORA_4)])
