@@ -45,7 +45,8 @@ edits by the renderer, and is the ceiling; *wrong person* and *mean prediction* 
 for their claims together. In the orders ≈ says that two neighbours cannot be told apart; the two ends of a chain of them may differ.
 
 **What the intervals leave out.** The luck of training a HyperNet: there is one of each. The choice of rates and steps, made on twelve other people, some by little (`docs/tuning.md`). And that the first fifty test people were looked at five times with earlier weights, which led to two of HyperDreamBooth's
-settings (the HyperNet's share of low noise levels, and that it relaxes in the full space), to none of its rivals'; the other people were not.
+settings (the HyperNet's share of low noise levels, and that it relaxes in the full space), to none of its rivals'; the other people were not. Which kind of CPU a row was measured on does not matter: ten people of
+HyperDreamBooth, measured on both, differ by 0.0003 at most in likeness and prompt.
 
 All methods train on the host's own modules through one loop (`methods/`): the same optimiser and noise levels, each row at its own rate. LiDBs, predicted or from zero, train the text encoder at every fourth step, which is faster and no worse (`docs/ablations.md`), the others at every step. *DreamBooth* trains all weights, without prior preservation unless a row says so. (How fast the
 host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The class pictures of prior preservation are made once for everybody and are not in its seconds.
