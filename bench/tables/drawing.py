@@ -115,9 +115,9 @@ class Bench:
         if arm.method == "textual-inversion":
             return textual_inversion(*given)
         prior = self.prior if arm.method == "dreambooth+prior" else None
-        return dreambooth(*given, prior, self.weights_of(arm))
+        return dreambooth(*given, prior, self.trained_weights(arm))
 
-    def weights_of(self, arm: Arm) -> set[str] | None:
+    def trained_weights(self, arm: Arm) -> set[str] | None:
         """The host's keys of what a DreamBooth trains: all, the weights of a LiDB's layers, or what else a network has."""
         from ...nodes.host import HostModel
 

@@ -25,7 +25,7 @@ ANCHORS = {arm.name for arm in (*A.CONTROLS, A.CEILING, A.CEILING_OF_CARTOONS, A
 
 FEWEST = 3
 """People without whom a table would say nothing."""
-MANY, MOST = 50, 100
+MANY, MOST = C.ENOUGH, 100
 """People that a table wants, and table 1."""
 
 FINDINGS = Path(__file__).with_name("findings.md")

@@ -57,8 +57,8 @@ def test_a_row_repeats_and_the_noise_is_the_same_for_all_rows(bench):
 
 
 def test_the_pieces_of_a_dreambooth_are_all_of_it_and_train_nothing_else(bench):
-    pieces, table = [bench.weights_of(arm) for arm in A.PIECES], HostModel(bench.model, bench.clip).table
-    assert bench.weights_of(A.DREAMBOOTH) is None and len(pieces[0]) == len(table.names)
+    pieces, table = [bench.trained_weights(arm) for arm in A.PIECES], HostModel(bench.model, bench.clip).table
+    assert bench.trained_weights(A.DREAMBOOTH) is None and len(pieces[0]) == len(table.names)
     assert set.union(*pieces) == set(HostModel(bench.model, bench.clip).weights())
     assert sum(map(len, pieces)) == len(set.union(*pieces)) and all(pieces)
     for arm, those in zip(A.PIECES, pieces, strict=True):
