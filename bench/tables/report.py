@@ -1,4 +1,4 @@
-"""docs/results.md: the tables, what they say about the paper's order, the curves and the sheets."""
+"""docs/results.md: the tables, what they say about the paper's order, the figures and the sheets."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from . import paper
 from .arms import Arm
 from .costs import costs_hardware, read_costs
 from .figures import curves
+from .overview import ROWS, overview
 from .parameters import parameter_reader
 from .records import Records
 from .sheets import sheets
@@ -127,7 +128,12 @@ class Report:
         pictures = self.folder / "results"
         pictures.mkdir(parents=True, exist_ok=True)
         short, long = self._findings() if self.whole else ("", "")
-        parts = [TITLE, short, READING, self._provenance(), *self._tables()]
+        parts = [TITLE]
+        if seen := overview(self.rows([*ROWS, A.CEILING]), self.costs, pictures):
+            parts.append(
+                f"![overview](results/{seen.name})\n\nRed and orange: the HyperNet has a part. Dotted: the ceiling.\n"
+            )
+        parts += [short, READING, self._provenance(), *self._tables()]
         if drawn := sheets(self.records, pictures):
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
                          "score of HyperDreamBooth among those whom all these rows have learnt: best, median and worst.\n")  # fmt: skip

@@ -13,6 +13,7 @@ from hyperdreambooth.bench.tables import arms as A
 from hyperdreambooth.bench.tables import comparisons as C
 from hyperdreambooth.bench.tables import costs
 from hyperdreambooth.bench.tables import tuning as T
+from hyperdreambooth.bench.tables.overview import overview
 from hyperdreambooth.bench.tables.paper import CLAIMS_1
 from hyperdreambooth.bench.tables.parameters import ParameterReader, parameter_reader
 from hyperdreambooth.bench.tables.records import Records
@@ -194,6 +195,16 @@ def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
     assert "50 people (**not finished**; not measured yet: LoRA-DreamBooth, rank 1).\n" in table
     assert f"| {A.DREAMBOOTH.label} |" in table and f"| {A.LORA_1.label} |" not in table
     assert Report(records, tmp_path).table(A.HARDER) == "*Not measured yet.*\n"
+
+
+def test_the_overview_wants_two_rows_and_the_ceiling_and_shows_costs_where_there_are_some(tmp_path):
+    people = {i: {"identity": 0.8 + 0.01 * i, "of_edits": 0.7, "prompt": 0.9} for i in range(3)}
+    rows = {arm.name: people for arm in (A.FULL, A.LORA_1)}
+    assert overview(rows, {}, tmp_path) is None  # between what?
+    assert overview({A.FULL.name: people, A.CEILING.name: people}, {}, tmp_path) is None
+    rows |= {A.CEILING.name: people}
+    without = Image.open(overview(rows, {}, tmp_path)).size
+    assert Image.open(overview(rows, {A.FULL.name: {"seconds": 5.0, "bytes": 1000}}, tmp_path)).width > without[0]
 
 
 def test_a_setting_is_chosen_by_likeness_among_those_that_obey():
