@@ -140,6 +140,10 @@ CROWDS = (100, 1000, 4000)
 CURVE_OF_PEOPLE = [
     Arm(f"predicted_{crowd}_people", f"{crowd:,} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
 ]
+CURVE_OF_PEOPLE_LONG = [
+    Arm(f"predicted_{crowd}_people_long", f"{crowd:,} people, four times as long", "predicted", hypernet=f"{crowd}_people_long")
+    for crowd in (CROWDS[0], CROWDS[-1])
+]  # fmt: skip
 STEP_RATES = {10: (4e-2, 4e-2), 20: (2e-2, 2e-2), 80: (1e-2, 1e-2), 200: (1e-2, 5e-3)}
 """Iterations -> rate from the prediction and from zero."""
 CURVE_FROM_PREDICTION = [
@@ -181,7 +185,7 @@ GROUPS: list[tuple[list[Arm], int]] = [
     ([TEXTUAL_INVERSION], 50),
     ([LIDB, PRIOR], 50),
     (TRAINED, 50),
-    (CURVE_OF_PEOPLE, 50),
+    ([*CURVE_OF_PEOPLE, *CURVE_OF_PEOPLE_LONG], 50),
     ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
     (HARDER, 50),

@@ -35,6 +35,7 @@ OF_RECIPES = [
     for one, other in (
         ("predicted_ours", "wrong_ours"), ("predicted_paper", "wrong_paper"), ("predicted_paper_shared_start", "predicted_paper"),
         ("hyper_ours", "hyper_one_refinement"), ("hyperdreambooth", "hyper_ours"),
+        ("predicted_4000_people", "predicted_100_people"), ("predicted_4000_people_long", "predicted_100_people_long"),
     )
 ]  # fmt: skip
 OF_STEPS = list(zip(A.CURVE_FROM_PREDICTION, A.CURVE_FROM_ZERO, strict=True))

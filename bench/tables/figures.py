@@ -21,16 +21,17 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
     low, high = ({arm.steps: arm for arm in A.HARDER if arm.rate == rate} for rate in (1e-4, 3e-4))
     bases = {sum(arm.basis): arm for arm in (*A.BASES, A.INSIDE_THE_BASIS[1]) if arm.basis[0] == 2 * arm.basis[1]}
     ranks = {arm.rank: arm for arm in (*A.RANKS, A.FULL)}
-    crowds = {int(arm.hypernet.split("_")[0]): arm for arm in A.CURVE_OF_PEOPLE} | {
-        400: A.all_arms()["predicted_denoising_only"]
-    }
+    crowds, longer = (
+        {int(arm.hypernet.split("_")[0]): arm for arm in curve} for curve in (A.CURVE_OF_PEOPLE, A.CURVE_OF_PEOPLE_LONG)
+    )
+    crowds[400] = A.all_arms()["predicted_denoising_only"]
     plots = [
         ("iterations", {"from the prediction": ours, "from zero": zero}, "identity"),
         ("iterations", {"from the prediction": ours, "from zero": zero}, "prompt"),
         ("iterations of DreamBooth", {"1e-4": low, "3e-4": high}, "identity"),
         ("a + b, a = 2b, from zero", {"40 steps": bases}, "identity"),
         ("relaxed rank", {"40 steps": ranks}, "identity"),
-        ("people a HyperNet learnt from", {"prediction alone": crowds}, "identity"),
+        ("people a HyperNet learnt from", {"900 steps": crowds, "3,600 steps": longer}, "identity"),
     ]
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
     any_drawn = False

@@ -1,6 +1,6 @@
 """The HyperNets of the ablation, trained with the public commands on the same 400 people (but for the curve of people).
 
-All that learn from noisy pictures take the same number of such steps; a warm-up on fitted LiDBs, where a recipe has one, comes
+All that learn from noisy pictures take the same number of such steps (two of the curve of people four times as many); a warm-up on fitted LiDBs, where a recipe has one, comes
 before and costs a tenth of it. They see far less than the embedded one (minutes in place of hours), so they are compared with
 one another, not with it. The embedded one's recipe is that of ``denoising_only``.
 """
@@ -18,7 +18,7 @@ from ...cli.host_install import REPOSITORY
 from ...cli.study import digest
 
 CHECKPOINT = REPOSITORY / "faceworld" / "weights" / "checkpoints" / "faceworld.safetensors"
-PEOPLE, STEPS, WARMUP = 400, 900, 300
+PEOPLE, STEPS, LONG_STEPS, WARMUP = 400, 900, 3600, 300
 SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
 
@@ -37,6 +37,7 @@ HYPERNETS = {
     "paper_shared_start": ("shared", PAPER),
     "denoising_only": ("400", NO_WEIGHTS),
     **{f"{crowd}_people": (crowd, NO_WEIGHTS) for crowd in CROWDS if crowd != "400"},
+    **{f"{crowd}_people_long": (crowd, [*NO_WEIGHTS, "--steps", str(LONG_STEPS)]) for crowd in (CROWDS[0], CROWDS[-1])},
 }
 """Name -> (prepared people, further arguments of ``train``)."""
 
