@@ -41,11 +41,11 @@ def has_cost(records: Records, arm: Arm) -> bool:
 def measure_costs(bench, records: Records, chosen: list[Arm]) -> None:
     """The median of two people, after one that warms up; kept beside those of other arms."""
     rows = read_costs(records)
+    records.committed.mkdir(parents=True, exist_ok=True)
     for arm in chosen:
         rows[arm.name] = {"key": records.key_of(arm), "hardware": hardware(), "steps": arm.steps} | _cost(bench, arm)
         print(f"{arm.name:20s} {rows[arm.name]['seconds']:.2f} s, {rows[arm.name]['bytes']:,} bytes", flush=True)
-    records.committed.mkdir(parents=True, exist_ok=True)
-    costs_file(records).write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        costs_file(records).write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
 def _cost(bench, arm: Arm) -> dict:

@@ -315,3 +315,16 @@ def test_costs_of_other_weights_do_not_count(tmp_path):
         and costs.costs_hardware(records) == "here"
     )
     assert not costs.has_cost(Records(tmp_path / "records", tmp_path, {"weights": "other"}), arm)
+
+
+def test_what_costs_were_measured_is_kept_when_the_run_is_stopped(tmp_path, monkeypatch):
+    def cost(bench, arm):
+        if arm is A.LORA_1:
+            raise KeyboardInterrupt
+        return {"seconds": 1.0, "bytes": 1000}
+
+    monkeypatch.setattr(costs, "_cost", cost)
+    records = Records(tmp_path / "records", tmp_path / "results", {})
+    with pytest.raises(KeyboardInterrupt):
+        costs.measure_costs(None, records, [A.FULL, A.LORA_1])
+    assert costs.has_cost(records, A.FULL) and not costs.has_cost(records, A.LORA_1)
