@@ -49,6 +49,7 @@ def overview(measured: Rows, costs: dict[str, dict], folder: Path) -> Path | Non
     axes[0].set_yticks(range(len(arms)), [arm.label for arm in arms])
     for axis in axes:
         axis.grid(axis="y", linewidth=0.4)
+    figure.suptitle(f"{len(who)} people, with 95 % intervals", fontsize=9)
     path = folder / "overview.png"
     figure.savefig(path, dpi=90)
     plt.close(figure)

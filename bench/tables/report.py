@@ -8,7 +8,7 @@ from . import paper
 from .arms import Arm
 from .costs import costs_hardware, read_costs
 from .figures import curves
-from .overview import ROWS, overview
+from .overview import overview
 from .parameters import parameter_reader
 from .records import Records
 from .sheets import sheets
@@ -129,7 +129,9 @@ class Report:
         pictures.mkdir(parents=True, exist_ok=True)
         short, long = self._findings() if self.whole else ("", "")
         parts = [TITLE]
-        if seen := overview(self.rows([*ROWS, A.CEILING]), self.costs, pictures):
+        most = max(map(len, self.measured.values()), default=0)
+        enough = {name: people for name, people in self.measured.items() if 4 * len(people) >= 3 * min(MANY, most)}
+        if seen := overview(enough, self.costs, pictures):
             parts.append(
                 f"![overview](results/{seen.name})\n\nRed and orange: the HyperNet has a part. Dotted: the ceiling.\n"
             )
