@@ -44,11 +44,16 @@ OF_REFERENCES = [
 ]
 
 
+def without_stragglers(found: dict, most: int) -> dict:
+    """Those (rows, or pairs of rows) that have at least three quarters of ``most`` people."""
+    return {name: people for name, people in found.items() if 4 * len(people) >= 3 * most}
+
+
 def measured(rows: Rows, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
     """Pair of rows -> the people whom both have, but for pairs with far fewer than the others."""
     people = {pair: common({name: rows[name] for name in pair}) for pair in pairs if set(pair) <= set(rows)}
-    enough = 0.75 * min(ENOUGH, max(map(len, people.values()), default=0))
-    return {pair: who for pair, who in people.items() if len(who) >= max(enough, 2)}
+    most = max(map(len, people.values()), default=0)
+    return {pair: who for pair, who in without_stragglers(people, min(ENOUGH, most)).items() if len(who) >= 2}
 
 
 def verdict(rows: Rows, claims: list[tuple[str, str]]) -> str:

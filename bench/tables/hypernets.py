@@ -1,8 +1,9 @@
 """The HyperNets of the ablation, trained with the public commands on the same 400 people (but for the curve of people).
 
-All that learn from noisy pictures take the same number of such steps (two of the curve of people four times as many); a warm-up on fitted LiDBs, where a recipe has one, comes
-before and costs a tenth of it. They see far less than the embedded one (minutes in place of hours), so they are compared with
-one another, not with it. The embedded one's recipe is that of ``denoising_only``.
+All that learn from noisy pictures take the same number of such steps (two of the curve of people four times as many); a
+warm-up on fitted LiDBs, where a recipe has one, comes before and costs a tenth of it. They see far less than the embedded one
+(minutes in place of hours), so they are compared with one another, not with it. The embedded one's recipe is that of
+``denoising_only``.
 """
 
 import hashlib

@@ -17,8 +17,11 @@ CEILING = A.CEILING.name
 
 
 def overview(measured: Rows, costs: dict[str, dict], folder: Path) -> Path | None:
-    """A row per method and a column per score, each with its 95 % interval over the people whom all rows have; the dotted
-    line is the ceiling; red and orange are what the HyperNet has a part in. Nothing with fewer than two rows, or without a ceiling."""
+    """A row per method and a column per score, each with its 95 % interval over the people whom all rows have.
+
+    The dotted line is the ceiling; red and orange are what the HyperNet has a part in. None, and no file, with fewer than two
+    rows or without a ceiling.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

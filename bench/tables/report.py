@@ -78,7 +78,7 @@ class Report:
         """What was measured; a row that is still far behind the others would take them down to its few people."""
         there = {arm.name: self.measured[arm.name] for arm in chosen if arm.name in self.measured}
         most = max((len(people) for name, people in there.items() if name not in ANCHORS), default=0)
-        return {name: people for name, people in there.items() if 4 * len(people) >= 3 * most}
+        return C.without_stragglers(there, most)
 
     def table(
         self, chosen: list[Arm], costs: bool = False, floor: str = "plain", ceiling: Arm = A.CEILING, wanted: int = MANY
@@ -130,8 +130,7 @@ class Report:
         short, long = self._findings() if self.whole else ("", "")
         parts = [TITLE]
         most = max(map(len, self.measured.values()), default=0)
-        enough = {name: people for name, people in self.measured.items() if 4 * len(people) >= 3 * min(MANY, most)}
-        if seen := overview(enough, self.costs, pictures):
+        if seen := overview(C.without_stragglers(self.measured, min(MANY, most)), self.costs, pictures):
             parts.append(
                 f"![overview](results/{seen.name})\n\nRed and orange: the HyperNet has a part. Dotted: the ceiling.\n"
             )
