@@ -74,17 +74,17 @@ class Report:
         self.measured = {name: found for name, arm in self.arms.items() if (found := records.everybody(arm))}
         self.costs = read_costs(records)
 
-    def rows(self, chosen: list[Arm]) -> dict[str, dict[int, dict]]:
-        """What was measured; a row that is still far behind the others would take them down to its few people."""
+    def rows(self, chosen: list[Arm], wanted: int) -> dict[str, dict[int, dict]]:
+        """What was measured; a row that is still far behind the others, or ``wanted``, would take them down to its few people."""
         there = {arm.name: self.measured[arm.name] for arm in chosen if arm.name in self.measured}
         most = max((len(people) for name, people in there.items() if name not in ANCHORS), default=0)
-        return C.without_stragglers(there, most)
+        return C.without_stragglers(there, min(wanted, most))
 
     def table(
         self, chosen: list[Arm], costs: bool = False, floor: str = "plain", ceiling: Arm = A.CEILING, wanted: int = MANY
     ) -> str:
         """One table between floor and ceiling; rows that nobody measured are left out."""
-        rows = self.rows([self.arms[floor], *(arm for arm in chosen if arm.name != floor), ceiling])
+        rows = self.rows([self.arms[floor], *(arm for arm in chosen if arm.name != floor), ceiling], wanted)
         who = common(rows)
         if len(who) < FEWEST or not {floor, ceiling.name} <= set(rows) or set(rows) <= ANCHORS:
             return "*Not measured yet.*\n"
@@ -121,8 +121,8 @@ class Report:
             f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB",
         ]
 
-    def orders(self, chosen: list[Arm]) -> str:
-        return C.orders(self.rows(chosen), ORDERED)
+    def orders(self, chosen: list[Arm], wanted: int) -> str:
+        return C.orders(self.rows(chosen, wanted), ORDERED)
 
     def write(self) -> Path:
         pictures = self.folder / "results"
@@ -167,7 +167,7 @@ class Report:
         found, controls = self.measured, A.CONTROLS
         parts = [
             "## Table 1: one reference image\n", self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
-            self.orders(first[1:]), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
+            self.orders(first[1:], MOST), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
             "More steps, as each wants them:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
             "Which of DreamBooth's weights do it:\n",
             self.table([*controls, A.FULL, A.FROM_ZERO, A.LORA_4, A.DREAMBOOTH_40, *A.PIECES]), C.differences(found, C.OF_PIECES),
