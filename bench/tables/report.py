@@ -11,7 +11,7 @@ from .figures import curves
 from .overview import overview
 from .parameters import parameter_reader
 from .records import Records
-from .sheets import sheets
+from .sheets import ODD, sheets
 from .statistics import common, interval, share, values
 
 COLUMNS = {
@@ -134,8 +134,9 @@ class Report:
             parts.append(
                 f"![overview](results/{seen.name})\n\nRed and orange: the HyperNet has a part. Dotted: the ceiling.\n"
             )
-        parts += [short, READING, self._provenance(), *self._tables()]
-        if drawn := sheets(self.records, pictures):
+        drawn = sheets(self.records, pictures)
+        parts += [short, READING, self._provenance(), *self._tables(drawn.pop(ODD, None))]
+        if drawn:
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
                          "score of HyperDreamBooth among those whom all these rows have learnt: best, median and worst.\n")  # fmt: skip
             parts += [f"![{name}](results/{path.name})\n" for name, path in drawn.items()]
@@ -161,7 +162,7 @@ class Report:
             text + f"Measured on: {'; '.join(sorted(machines))}. Seconds in table 1: {costs_hardware(self.records)}.\n"
         )
 
-    def _tables(self) -> list[str]:
+    def _tables(self, odd: Path | None) -> list[str]:
         first = [A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, *A.RIVALS]
         cartoons = [arm for arm in A.OUT_OF_WORLD if "cartoon" in arm.name]
         found, controls = self.measured, A.CONTROLS
@@ -181,6 +182,7 @@ class Report:
             "## Table 4: what the paper never showed\n", "**Pictures unlike anything trained on** (each row's *other photos* are ordinary):\n",
             self.table([*controls, *(arm for arm in A.OUT_OF_WORLD if arm not in cartoons)]), "Of a cartoon, whose other photos are a cartoon's too:\n",
             self.table(cartoons, floor="plain_cartoon", ceiling=A.CEILING_OF_CARTOONS),
+            f"![odd](results/{odd.name})\n\nThe picture handed in, the photo and five edits of it.\n" if odd else "",
             "**Two and five reference pictures:**\n", self.table([*controls, A.PREDICTED, A.FULL, A.FROM_ZERO, *A.SEVERAL]),
             C.differences(found, C.OF_REFERENCES), "**Iterations, bases and ranks:**\n",
             self.table([*controls, *A.CURVE_FROM_PREDICTION, *A.CURVE_FROM_ZERO, *A.BASES, A.INSIDE_THE_BASIS[1], *A.RANKS]),

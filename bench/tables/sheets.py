@@ -1,4 +1,4 @@
-"""Picture sheets of the report: every method for the best, the median and the worst person."""
+"""Picture sheets of the report: every method for the best, the median and the worst person; and odd pictures handed in."""
 
 import re
 from pathlib import Path
@@ -17,6 +17,7 @@ SHOWN = [
     A.CONTROLS[0], A.PREDICTED, A.FULL, A.FROM_ZERO, A.IN_BASIS, A.DREAMBOOTH_40, A.DREAMBOOTH, A.PRIOR, A.LORA_4, A.LIDB,
     A.TEXTUAL_INVERSION,
 ]  # fmt: skip
+ODD = "odd"
 COLUMNS = (0, 3, 4, 5, 6, 7)  # of a strip: the first photo and the five edits
 
 
@@ -34,37 +35,44 @@ def exemplars(rows: dict[str, dict[int, dict]]) -> dict[str, int]:
     return {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
+def pages(records: Records) -> dict[str, list[tuple[Arm, int]]]:
+    """Name of a sheet -> its (row, person): a person by all methods, and what becomes of odd pictures of the median one."""
+    rows = shown_rows(records)
+    people = exemplars(rows)
+    found = {name: [(arm, number) for arm in SHOWN if arm.name in rows] for name, number in people.items()}
+    odd = [(arm, people.get("median")) for arm in A.OUT_OF_WORLD if arm.method in ("predicted", "hyperdreambooth")]
+    if all(number in records.everybody(arm) for arm, number in odd):
+        found[ODD] = odd
+    return found
+
+
 def undrawn(records: Records) -> list[tuple[Arm, int]]:
     """(row, person) of the sheets of which there are scores and no pictures: they were measured elsewhere."""
-    rows = shown_rows(records)
-    shown = [arm for arm in SHOWN if arm.name in rows]
-    people = exemplars(rows).values()
-    return [(arm, number) for number in people for arm in shown if records.strip(arm, number) is None]
+    return [place for page in pages(records).values() for place in page if records.strip(*place) is None]
 
 
 def sheets(records: Records, folder: Path) -> dict[str, Path]:
     """Name -> file; a sheet that lacks a picture is left out."""
-    rows, drawn = shown_rows(records), {}
-    shown = [arm for arm in SHOWN if arm.name in rows]
-    for name, number in exemplars(rows).items():
-        strips = [records.strip(arm, number) for arm in shown]
+    drawn = {}
+    for name, page in pages(records).items():
+        strips = [records.strip(arm, number) for arm, number in page]
         path = folder / f"{name}.jpg"
         path.unlink(missing_ok=True)  # of another person, or of other weights
         if None not in strips:
-            _sheet(shown, strips, number).save(path, quality=88)
+            _sheet(page, strips).save(path, quality=88)
             drawn[name] = path
     return drawn
 
 
-def _sheet(shown: list[Arm], strips: list[Image.Image], number: int) -> Image.Image:
-    """One person, a row per method."""
-    handed_in = to_pil(Subject(number).references()[0])
-    page = Image.new("RGB", (LABEL + SIDE * (1 + len(COLUMNS)), SIDE * len(shown)), "white")
-    pen = ImageDraw.Draw(page)
-    for y, (arm, strip) in enumerate(zip(shown, strips, strict=True)):
+def _sheet(page: list[tuple[Arm, int]], strips: list[Image.Image]) -> Image.Image:
+    """What was handed in, the photo and the edits, row by row."""
+    sheet = Image.new("RGB", (LABEL + SIDE * (1 + len(COLUMNS)), SIDE * len(page)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for y, ((arm, number), strip) in enumerate(zip(page, strips, strict=True)):
+        handed_in = to_pil(Subject(number).references(arm.reference)[0])
         pen.multiline_text((6, SIDE * y + SIDE // 2 - 12), re.sub("[,:] ", "\n", arm.label), fill="black")
         for x, (source, column) in enumerate([(handed_in, 0), *((strip, c) for c in COLUMNS)]):
             side = source.height
             cut = source.crop((side * column, 0, side * (column + 1), side))
-            page.paste(cut.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (LABEL + SIDE * x, SIDE * y))
-    return page
+            sheet.paste(cut.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (LABEL + SIDE * x, SIDE * y))
+    return sheet

@@ -170,6 +170,11 @@ def test_a_sheet_wants_todays_pictures_of_every_row(tmp_path):
         here.store_strip(arm, number, picture)
     assert here.load(A.FULL, 1) == {"identity": 1.5} and undrawn(here) == []
     assert set(sheets(here, tmp_path)) == {"best", "median", "worst"}
+    for arm in A.OUT_OF_WORLD:
+        here.store(arm, who["median"], {"identity": 0.4}, picture)
+    drawn = sheets(here, tmp_path)
+    assert set(drawn) == {"best", "median", "worst", "odd"}
+    assert Image.open(drawn["odd"]).height == len(A.ODD) * Image.open(drawn["best"]).height  # two rows for each kind
     stale = Records(tmp_path / "here", tmp_path / "results", {"weights": "b"})
     assert stale.strip(A.FULL, 1) is None
 
@@ -187,14 +192,8 @@ def test_an_outdated_record_does_not_hide_the_committed_one(tmp_path):
 def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
     records, strip = Records(tmp_path / "records", tmp_path / "results", {}), torch.zeros(1, 3, 8, 8)
     scores = dict.fromkeys((*COLUMNS, "seconds"), 0.5)
-    for arm, people in (
-        (A.CEILING, 100),
-        (A.CONTROLS[0], 100),
-        (A.FULL, 100),
-        (A.LORA_4, 100),
-        (A.DREAMBOOTH, 50),
-        (A.LORA_1, 30),
-    ):
+    sizes = {A.CEILING: 100, A.CONTROLS[0]: 100, A.FULL: 100, A.LORA_4: 100, A.DREAMBOOTH: 50, A.LORA_1: 30}
+    for arm, people in sizes.items():
         for number in range(people):
             value = {A.CEILING.name: 0.9, A.CONTROLS[0].name: 0.1}.get(arm.name, 0.5) + number / 1000
             records.store(arm, number, scores | {"identity": value, "of_edits": value}, strip)
@@ -203,11 +202,8 @@ def test_a_row_of_few_people_does_not_take_the_others_down(tmp_path):
     assert "50 people (**not finished**; not measured yet: LoRA-DreamBooth, rank 1).\n" in table
     assert f"| {A.DREAMBOOTH.label} |" in table and f"| {A.LORA_1.label} |" not in table
     of_many = Report(records, tmp_path).table(rows, wanted=100)  # those of fifty are the stragglers there
-    assert (
-        "\n100 people (" in of_many
-        and f"| {A.LORA_4.label} |" in of_many
-        and f"| {A.DREAMBOOTH.label} |" not in of_many
-    )
+    assert "\n100 people (" in of_many
+    assert f"| {A.LORA_4.label} |" in of_many and f"| {A.DREAMBOOTH.label} |" not in of_many
     assert Report(records, tmp_path).table(A.HARDER) == "*Not measured yet.*\n"
 
 
