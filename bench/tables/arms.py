@@ -4,7 +4,7 @@ Steps and learning rates were chosen on validation people by ``tuning.py`` (``do
 tables.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ...methods.defaults import DEFAULTS
 
@@ -178,6 +178,10 @@ SEVERAL = [
         _rival(f"zero_{count}_references", f"{count} pictures: no HyperNet", "lidb", references=count),
     )
 ]
+FIVE_LONGER = replace(
+    LONGER, name="hyperdreambooth_5_references_160", label="5 pictures: HyperDreamBooth, 160 steps", references=5
+)
+"""Are forty steps too few to share among five?"""
 
 GROUPS: list[tuple[list[Arm], int]] = [
     ([CEILING, *CONTROLS, FULL, *PARTS, *INSIDE_THE_BASIS], 50),
@@ -186,7 +190,7 @@ GROUPS: list[tuple[list[Arm], int]] = [
     ([LIDB, PRIOR], 50),
     (TRAINED, 50),
     ([*CURVE_OF_PEOPLE, *CURVE_OF_PEOPLE_LONG], 50),
-    ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
+    ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL, FIVE_LONGER], 50),
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
     (HARDER, 50),
     ([CEILING, *CONTROLS, FULL, PREDICTED, IN_BASIS, FROM_ZERO, *RIVALS], 100),

@@ -41,7 +41,10 @@ OF_RECIPES = [
 OF_STEPS = list(zip(A.CURVE_FROM_PREDICTION, A.CURVE_FROM_ZERO, strict=True))
 OF_REFERENCES = [
     (_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")
-]
+] + [
+    (_BY_NAME["hyperdreambooth_2_references"], A.FULL), (_BY_NAME["hyperdreambooth_5_references"], A.FULL),
+    (_BY_NAME["predicted_5_references"], A.PREDICTED), (A.FIVE_LONGER, A.FULL), (A.FIVE_LONGER, A.LONGER),
+]  # fmt: skip
 
 
 def without_stragglers(found: dict, most: int) -> dict:

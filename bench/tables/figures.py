@@ -25,15 +25,20 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
         {int(arm.hypernet.split("_")[0]): arm for arm in curve} for curve in (A.CURVE_OF_PEOPLE, A.CURVE_OF_PEOPLE_LONG)
     )
     crowds[400] = A.all_arms()["predicted_denoising_only"]
+    pictures = {
+        label: {1: arm} | {a.references: a for a in A.SEVERAL if (a.method, a.steps) == (arm.method, arm.steps)}
+        for label, arm in (("prediction", A.PREDICTED), ("from the prediction", A.FULL), ("from zero", A.FROM_ZERO))
+    }
+    starts = {"from the prediction": ours, "from zero": zero}
     plots = [
-        ("iterations", {"from the prediction": ours, "from zero": zero}, "identity"),
-        ("iterations", {"from the prediction": ours, "from zero": zero}, "prompt"),
+        *(("iterations", starts, metric) for metric in ("identity", "of_edits", "prompt")),
+        ("pictures handed in", pictures, "identity"),
         ("iterations of DreamBooth", {"1e-4": low, "3e-4": high}, "identity"),
         ("a + b, a = 2b, from zero", {"40 steps": bases}, "identity"),
         ("relaxed rank", {"40 steps": ranks}, "identity"),
         ("people a HyperNet learnt from", {"900 steps": crowds, "3,600 steps": longer}, "identity"),
     ]
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(15, 6), layout="constrained")
     any_drawn = False
     for axis, (name, lines, metric) in zip(axes.flat, plots, strict=True):
         compared, shown = set(), set()
@@ -56,14 +61,14 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
         if not axis.lines:
             axis.set_axis_off()
             continue
-        if metric == "identity" and ceilings:
+        if metric != "prompt" and ceilings:
             axis.axhline(
-                float(np.mean([scores["identity"] for number, scores in ceilings.items() if number in compared])),
+                float(np.mean([scores[metric] for number, scores in ceilings.items() if number in compared])),
                 color="grey",
                 linestyle=":",
                 linewidth=1,
             )
-        axis.set(xlabel=name, ylabel=metric)
+        axis.set(xlabel=name, ylabel="identity of edits" if metric == "of_edits" else metric)
         if not name.startswith("iterations"):  # doublings, each measured point a tick of its own
             axis.set_xscale("log")
             axis.set_xticks(sorted(shown), [f"{x:,}" for x in sorted(shown)])

@@ -69,6 +69,7 @@ INHERITED = {
     "hyper_ours": "hyperdreambooth", "hyper_one_refinement": "hyperdreambooth", "hyper_paper": "hyperdreambooth",
     **{f"hyperdreambooth_{kind}": "hyperdreambooth" for kind in (*A.ODD, "2_references", "5_references")},
     **{f"zero_{kind}": "zero" for kind in (*A.ODD, "2_references", "5_references")},
+    A.FIVE_LONGER.name: A.LONGER.name,
 }  # fmt: skip
 """Rows that take the setting of another. DreamBooth one by one (``arms.HARDER``) has none to choose: it is a grid itself."""
 
