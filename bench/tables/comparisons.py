@@ -42,6 +42,7 @@ OF_STEPS = list(zip(A.CURVE_FROM_PREDICTION, A.CURVE_FROM_ZERO, strict=True))
 OF_REFERENCES = [
     (_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")
 ] + [
+    *((_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"predicted_{kind}"]) for kind in A.ODD),
     (_BY_NAME["hyperdreambooth_2_references"], A.FULL), (_BY_NAME["hyperdreambooth_5_references"], A.FULL),
     (_BY_NAME["predicted_5_references"], A.PREDICTED), (A.FIVE_LONGER, A.FULL), (A.FIVE_LONGER, A.LONGER),
 ]  # fmt: skip
