@@ -38,11 +38,12 @@ OF_RECIPES = [
         ("predicted_4000_people", "predicted_100_people"), ("predicted_4000_people_long", "predicted_100_people_long"),
     )
 ]  # fmt: skip
-OF_STEPS = [
+OF_SWEEPS = [
     *zip(A.CURVE_FROM_PREDICTION, A.CURVE_FROM_ZERO, strict=True),
     *((_BY_NAME[f"hyperdreambooth_{steps}"], A.FROM_ZERO) for steps in (10, 20)),
     *((A.FULL, _BY_NAME[f"zero_{steps}"]) for steps in (80, 200)),
-]
+    (_BY_NAME["basis_12_48"], _BY_NAME["basis_48_12"]), (_BY_NAME["basis_100_50"], A.INSIDE_THE_BASIS[1]),
+]  # fmt: skip
 OF_REFERENCES = [
     (_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")
 ] + [

@@ -186,7 +186,7 @@ class Report:
             "**Two and five reference pictures:**\n", self.table([*controls, A.PREDICTED, A.FULL, A.LONGER, A.FROM_ZERO, *A.SEVERAL, A.FIVE_LONGER]),
             C.differences(found, C.OF_REFERENCES), "**Iterations, bases and ranks:**\n",
             self.table([*controls, *A.CURVE_FROM_PREDICTION, *A.CURVE_FROM_ZERO, *A.BASES, A.INSIDE_THE_BASIS[1], *A.RANKS]),
-            C.differences(found, C.OF_STEPS),
+            C.differences(found, C.OF_SWEEPS),
         ]  # fmt: skip
         if path := curves(found, found.get(A.CEILING.name, {}), self.folder / "results"):
             parts.append(f"![curves](results/{path.name})\n")
