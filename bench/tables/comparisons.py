@@ -46,8 +46,7 @@ OF_SWEEPS = [
     (_BY_NAME["basis_12_48"], _BY_NAME["basis_48_12"]), (_BY_NAME["basis_100_50"], A.INSIDE_THE_BASIS[1]),
 ]  # fmt: skip
 OF_REFERENCES = [
-    (_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")
-] + [
+    *((_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, "2_references", "5_references")),
     *((_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"predicted_{kind}"]) for kind in A.ODD),
     (_BY_NAME["hyperdreambooth_2_references"], A.FULL), (_BY_NAME["hyperdreambooth_5_references"], A.FULL),
     (_BY_NAME["predicted_5_references"], A.PREDICTED), (A.FIVE_LONGER, A.FULL), (A.FIVE_LONGER, A.LONGER),

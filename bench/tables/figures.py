@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from . import arms as A
+from .comparisons import SCORES
 from .statistics import common, interval, values
 
 
@@ -68,7 +69,7 @@ def curves(measured: dict[str, dict], ceilings: dict[int, dict], folder: Path) -
                 linestyle=":",
                 linewidth=1,
             )
-        axis.set(xlabel=name, ylabel="identity of edits" if metric == "of_edits" else metric)
+        axis.set(xlabel=name, ylabel=SCORES[metric])
         if not name.startswith("iterations"):  # doublings, each measured point a tick of its own
             axis.set_xscale("log")
             axis.set_xticks(sorted(shown), [f"{x:,}" for x in sorted(shown)])
