@@ -20,7 +20,7 @@ VERBS = {
 LESS_MEMORY = {
     "precompute": "Lower --together, which changes nothing in the result; then --samples or --resolution.",
     "train": "Raise --accumulate, which changes nothing in the result; then lower --people or --targets.",
-    "finetune": "Lower --batch or --resolution.",
+    "finetune": "Lower --batch or --resolution; dreambooth holds 16 bytes for every weight whatever they are, lidb and lora hardly any.",
 }
 
 

@@ -10,8 +10,8 @@ dreambooth         every weight of UNet and text encoder    checkpoint (GBs), mo
 textual-inversion  vectors in the place of the word [V]      embedding (KBs), models/embeddings, embedding:NAME in a prompt
 
 All of them see the same crops, captions, noise and noise levels. Their default steps and learning rates were
-chosen on faceworld; for photographs nobody has tuned them yet (DreamBooth of Stable Diffusion is usually trained at
-an --lr of 1e-6 to 5e-6, a hundred times less than here). Nothing of the checkpoint is changed.
+chosen on faceworld; for photographs nobody has tuned them yet, and dreambooth and textual-inversion want an --lr of
+yours for any other checkpoint. Nothing of the checkpoint is changed.
 """
 
 import argparse
@@ -28,6 +28,9 @@ ONLY = {
     "vectors": ("textual-inversion",), "word": ("textual-inversion",),
 }  # fmt: skip
 """Options that some methods do not have."""
+LEAST = {"steps": 1, "batch": 1, "rank": 1, "prior": 1, "vectors": 1, "resolution": 0}
+ELSEWHERE = {"dreambooth": "1e-6 to 5e-6", "textual-inversion": "1e-3 to 5e-3"}
+"""Methods whose default rate would wreck another checkpoint than faceworld's, and what is usual for Stable Diffusion."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +75,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise ValueError for what can be seen to be wrong before anything is loaded."""
+    """Raise ValueError (OSError for a folder that cannot be made) for what is wrong to see before anything is loaded."""
+    from ..lidb.value import Facts
+
     for option, methods in ONLY.items():
         if getattr(args, option) is not None and args.method not in methods:
             name = option.replace("_", "-")
@@ -81,8 +86,22 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(
             "--class-prompt is the prompt of the class pictures; say with --prior N how many there shall be."
         )
+    for option, least in LEAST.items():
+        if (given := getattr(args, option)) is not None and given < least:
+            raise ValueError(f"--{option} is a number from {least} on, not {given}.")
+    if args.lr is not None and not args.lr > 0:
+        raise ValueError(f"--lr is a number above 0, not {args.lr:g}.")
+    trigger = Facts().trigger
+    if args.hypernet is None and trigger not in args.prompt:  # a HyperNet brings its own
+        raise ValueError(f"--prompt {args.prompt!r} lacks the trigger phrase {trigger!r}. Put it in.")
     if args.out.suffix != ".safetensors":
         raise ValueError(f"--out is a .safetensors file, not {args.out.name!r}.")
+    for file in args.image:
+        if not file.is_file():
+            raise ValueError(f"There is no picture at {file}. Give the path of a PNG or JPEG.")
+    args.out.parent.mkdir(parents=True, exist_ok=True)  # before the training that it shall keep
+    if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):
+        raise ValueError(f"{args.out} cannot be written. Give --out a file in a folder of yours.")
 
 
 def finetune(args: argparse.Namespace, host) -> None:
@@ -119,7 +138,14 @@ def personalise(args: argparse.Namespace, model, clip, vae, image, hypernet: Pat
     from ..methods.person import Settings
     from ..methods.prior import class_pictures
     from ..methods.textual_inversion import VECTORS, textual_inversion
+    from ..nodes.host import HostModel
 
+    base = HostModel(model, clip).base
+    if args.lr is None and args.method in ELSEWHERE and base != "Faceworld":
+        raise ValueError(
+            f"The default learning rate of {args.method}, {DEFAULTS[args.method][1]:g}, is for the miniature and would wreck a model of "
+            f"{base}. Give --lr; {ELSEWHERE[args.method]} is usual for Stable Diffusion."
+        )
     start = hypernet and predicted(hypernet, image)
     steps, rate = DEFAULTS["hyperdreambooth" if start else args.method]
     settings = Settings(
@@ -160,8 +186,6 @@ def photos(files: list[Path]):
 
     squares = []
     for file in files:
-        if not file.is_file():
-            raise ValueError(f"There is no picture at {file}. Give the path of a PNG or JPEG.")
         try:
             squares.append(read_square(file))
         except ValueError as error:

@@ -1,5 +1,6 @@
 """What every method takes and gives: its settings, the reference that it learns from, and the person that comes out."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ class Settings:
 
     @property
     def class_prompt(self) -> str:
-        """The prompt of just anybody: without the word that is the person."""
-        return " ".join(word for word in self.prompt.split() if word != self.identifier)
+        """The prompt of just anybody: without the word that is the person, wherever the host would see it."""
+        return re.sub(rf"{re.escape(self.identifier)}\s*", "", self.prompt, flags=re.IGNORECASE).strip()
 
 
 @dataclass(frozen=True)

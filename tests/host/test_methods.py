@@ -142,6 +142,23 @@ def test_it_learns_the_person_and_not_just_anybody(host, faceworld, faces, train
     assert untouched(faceworld, before)
 
 
+def test_a_finetuned_prediction_is_more_like_the_person_than_the_prediction(host, faceworld, faces, before):
+    """HyperDreamBooth itself: the HyperNet's step, then the finetune's, each in loss and in who is in a drawn picture."""
+    model, clip, vae = faceworld
+    with torch.inference_mode():
+        predicted = command.predicted(host.model_file("hypernets", "faceworld.safetensors"), faces.reference)
+        pair = apply_lidb(model, clip, predicted, 1.0, 1.0)
+    person = run("lidb", faceworld, faces.reference, 40, 0.02, start=predicted)
+    stages = [(model, clip), pair, (person.model, person.clip)]
+    losses = [loss(*stage, vae, faces.reference) for stage in stages]
+    drawn = [likeness(host, *stage, vae, faces) for stage in stages]
+    assert losses[0] > 1.15 * losses[1] and losses[1] > 1.15 * losses[2], losses
+    assert drawn[1]["others"] > drawn[0]["others"] + 0.2 and drawn[2]["others"] > drawn[1]["others"] + 0.05, drawn
+    plain, hypernet, finetuned = (seen["others"] - seen["stranger"] for seen in drawn)
+    assert finetuned > hypernet > plain + 0.2, drawn
+    assert untouched(faceworld, before)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_file_is_the_same_person_through_the_stock_loaders(host, faceworld, trained, before, caplog, method):
     person, plain = trained(method), sample(host, *faceworld[:2])
@@ -298,6 +315,28 @@ def test_the_command_says_what_is_missing(host, faces, tmp_path):
     choice = ["--image", str(tmp_path / "none.png"), "--out", str(tmp_path / "a.safetensors")]
     with pytest.raises(ValueError, match="no 'sd.safetensors' in the folder checkpoints; there are .*faceworld"):
         command.finetune(parser.parse_args([*choice, "--checkpoint", "sd.safetensors"]), host)
-    with pytest.raises(ValueError, match="There is no picture at .*none.png"):
-        command.finetune(parser.parse_args(choice), host)
     assert list(tmp_path.iterdir()) == []
+
+
+@torch.inference_mode()
+def test_a_rate_for_the_miniature_is_not_let_loose_on_another_model(faceworld, faces, before, monkeypatch):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    monkeypatch.setattr(HostModel, "base", "SD15")
+    for method, rate in (("dreambooth", "0.0005"), ("textual-inversion", "0.1")):
+        args = parser.parse_args(["--method", method, "--image", "a.png", "--out", "a.safetensors"])
+        with pytest.raises(ValueError, match=f"of {method}, {rate}, is for the miniature .* SD15. Give --lr; "):
+            command.personalise(args, *faceworld, faces.reference, None)
+    assert untouched(faceworld, before)
+
+
+@pytest.mark.parametrize(
+    "prompt, nobody",
+    [
+        ("a photo of a [V] face", "a photo of a face"),
+        ("a photo of ([V] face:1.2), no [v]", "a photo of (face:1.2), no"),
+        ("[V] face", "face"),
+    ],
+)
+def test_the_class_prompt_is_without_the_person(prompt, nobody):
+    assert Settings(1, 0.1, prompt=prompt).class_prompt == nobody
