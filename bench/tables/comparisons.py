@@ -20,7 +20,7 @@ OF_LONG = [
     (A.DREAMBOOTH, A.PRIOR), (A.DREAMBOOTH_40, A.LONGER),
 ]  # fmt: skip
 OF_PIECES = [
-    (A.DREAMBOOTH_40, A.LAYERS), (A.DREAMBOOTH_40, A.REST_OF_UNET), (A.DREAMBOOTH_40, A.REST_OF_TEXT_ENCODER), (A.LAYERS, A.FROM_ZERO),
+    (A.DREAMBOOTH_40, A.LAYERS), (A.DREAMBOOTH_40, A.REST_OF_UNET), (A.DREAMBOOTH_40, A.REST_OF_TEXT_ENCODER), (A.LAYERS, A.LORA_4),
     (A.FULL, A.LAYERS), (A.FULL, A.REST_OF_UNET), (A.LORA_4, A.FROM_ZERO),
 ]  # fmt: skip
 OF_HARDER = [(A.FULL, arm) for arm in A.HARDER]
@@ -91,10 +91,15 @@ def differences(rows: Rows, pairs: list[tuple[Arm, Arm]]) -> str:
         "|---" * (len(SCORES) + 2) + "|",
     ]
     for (one, other), who in measured(rows, [(one.name, other.name) for one, other in pairs]).items():
-        found = [values(rows[one], score, who) - values(rows[other], score, who) for score in SCORES]
-        cells = " | ".join(signed(interval(each)) for each in found)
+        cells = " | ".join(_difference(rows[one], rows[other], score, who) for score in SCORES)
         lines.append(f"| {_BY_NAME[one].label} less {_BY_NAME[other].label} | {cells} | {len(who)} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _difference(one: dict[int, dict], other: dict[int, dict], score: str, who: list[int]) -> str:
+    if score == "parameters" and not all(score in rows[i] for rows in (one, other) for i in who):
+        return ""  # of cartoons
+    return signed(interval(values(one, score, who) - values(other, score, who)))
 
 
 def side_by_side(rows: Rows, chosen: list[Arm]) -> str:

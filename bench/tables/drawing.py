@@ -17,7 +17,6 @@ from .world import TEST, Subject
 ANYBODY = ("a photo of a face", "a pencil sketch of a face")  # prior preservation trains on the first
 PHOTOS, CLASS = 3, len(ANYBODY)
 PROMPTS = [PHOTO] * PHOTOS + list(EDITS) + list(ANYBODY)
-STEPS, GUIDANCE, SAMPLER, SCHEDULER = 20, 3.0, "euler_ancestral", "normal"  # as in the workflows
 CLASS_PICTURES = 64  # of prior preservation
 SCORES_VERSION = 2  # raise it when a score's meaning or the drawing changes: older records are then made again
 
@@ -42,9 +41,9 @@ class Bench:
     def score(self, arm: Arm, number: int) -> tuple[dict[str, float], torch.Tensor]:
         """All scores of one person under one arm, and the pictures (10, 3, H, W): photos, edits, anybody."""
         subject = Subject(number, self.split)
-        who, others, rulers = subject.person(arm.reference), subject.others(arm.reference), self.rulers
-        in_gallery = arm.reference != "cartoon" and number < rulers.people
-        gallery_number = number if in_gallery else None
+        others, rulers, ordinary = subject.others(arm.reference), self.rulers, arm.reference != "cartoon"
+        who = subject.person() if ordinary else None
+        gallery_number = number if ordinary and number < rulers.people else None
         if arm.method == "drawn":
             photo, edits = subject.unseen(arm.reference), subject.edits(arm.reference, list(EDITS.values()))
             scores = rulers.likeness(photo, others, who, gallery_number) | self.score_edits(edits, others)
@@ -168,6 +167,8 @@ class Bench:
         facts = {"pooled_output": torch.cat([texts[text][1]["pooled_output"] for text in PROMPTS])}
         wanted, empty = [[torch.cat([texts[text][0] for text in PROMPTS]), facts]], encode(clip, "")[0]
         latent = {"samples": torch.zeros(len(PROMPTS), 8, 16, 16)}
+        from ...methods.prior import GUIDANCE, SAMPLER, SCHEDULER, STEPS
+
         drawn = self.nodes.KSampler().sample(
             model, seed, STEPS, GUIDANCE, SAMPLER, SCHEDULER, wanted, empty, latent, 1.0
         )[0]

@@ -41,7 +41,8 @@ class Records:
         self.store_strip(arm, number, pictures)
         path = self.folder / arm.name / f"{number:03d}.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"key": self.key_of(arm), "hardware": hardware(), "scores": scores}))
+        rounded = {name: round(value, 4) for name, value in scores.items()}  # as they will be committed
+        partial.write_text(json.dumps({"key": self.key_of(arm), "hardware": hardware(), "scores": rounded}))
         partial.replace(path)
 
     def store_strip(self, arm: Arm, number: int, pictures: torch.Tensor) -> None:
@@ -73,7 +74,7 @@ class Records:
 
     def commit(self, arm: Arm) -> None:
         """Write the arm's file among the results, with all hardware that its records come from."""
-        people = {f"{i:03d}": _rounded(scores) for i, scores in self.everybody(arm).items()}
+        people = {f"{i:03d}": scores for i, scores in self.everybody(arm).items()}
         if not people:
             return
         self.committed.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,3 @@ class Records:
         """All that an arm's records depend on; of the weights, the embedded HyperNet's only where it has a part."""
         weights = {name: mark for name, mark in self.key.items() if arm.wants_embedded or name != "hypernet_sha256"}
         return json.loads(json.dumps({**weights, **arm.settings, "recipe": recipe(arm.hypernet)}))
-
-
-def _rounded(scores: dict) -> dict:
-    return {name: round(value, 4) for name, value in scores.items()}

@@ -6,7 +6,7 @@ parameters     error of the drawn face's parameters as a small network reads the
 face_features  cosine of the attribute network's features (not trained to know people) of a picture with all but the face's oval grey
 prompt         mean probability of the attributes that a prompt names
 diversity      how unlike each other pictures of one prompt are, by the same features over the whole picture
-drift          how far pictures of "a photo of a face" move away from the plain model's, by the same features
+drift          how far a photo and a pencil sketch of "a face" move away from the plain model's, by the same features
 """
 
 import numpy as np
@@ -53,16 +53,17 @@ class Rulers:
         return whole, face
 
     def likeness(self, pictures: torch.Tensor, others: torch.Tensor, person, number: int | None) -> dict[str, float]:
-        """The scores of pictures (N, ...) as one person, whose other photos are ``others``; no ``rank_1`` without a number."""
-        scores = {
-            "identity": self.cosine(pictures, others),
-            "parameters": self.reader.error(pictures, person),
-            "face_features": _cosines(self.features(pictures)[1], self.features(others)[1]).mean().item(),
-        }
+        """The scores of pictures (N, ...) as one person, whose other photos are ``others``; no ``rank_1`` without a number.
+
+        ``person`` None: somebody unlike all that the reader of parameters has learnt from, so that their error would say nothing.
+        """
+        scores = {"identity": self.cosine(pictures, others)}
+        if person is not None:
+            scores["parameters"] = self.reader.error(pictures, person)
+        scores["face_features"] = _cosines(self.features(pictures)[1], self.features(others)[1]).mean().item()
         if number is not None:
-            scores["rank_1"] = (
-                ((self.identity.embed(pictures) @ self.gallery.T).argmax(1) == number).float().mean().item()
-            )
+            found = (self.identity.embed(pictures) @ self.gallery.T).argmax(1)
+            scores["rank_1"] = (found == number).float().mean().item()
         return scores
 
     def cosine(self, pictures: torch.Tensor, others: torch.Tensor) -> float:

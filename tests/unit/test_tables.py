@@ -13,11 +13,12 @@ from hyperdreambooth.bench.tables import arms as A
 from hyperdreambooth.bench.tables import comparisons as C
 from hyperdreambooth.bench.tables import costs
 from hyperdreambooth.bench.tables import tuning as T
+from hyperdreambooth.bench.tables.__main__ import WHOLE
 from hyperdreambooth.bench.tables.overview import overview
 from hyperdreambooth.bench.tables.paper import CLAIMS_1
 from hyperdreambooth.bench.tables.parameters import ParameterReader, parameter_reader
 from hyperdreambooth.bench.tables.records import Records
-from hyperdreambooth.bench.tables.report import COLUMNS, Report
+from hyperdreambooth.bench.tables.report import COLUMNS, FINDINGS, Report, results_mark
 from hyperdreambooth.bench.tables.sheets import exemplars, sheets, shown_rows, undrawn
 from hyperdreambooth.bench.tables.statistics import common, order, relation, share
 from hyperdreambooth.bench.tables.world import PARAMETERS, VALIDATION, Subject, cartoon, odd_picture, truth
@@ -139,7 +140,7 @@ def test_records_are_kept_committed_and_void_when_what_they_depend_on_changes(tm
     strip = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     assert records.load(A.FULL, 3) is None
     records.store(A.FULL, 3, {"identity": 0.8765432}, strip)
-    assert records.load(A.FULL, 3) == {"identity": 0.8765432}
+    assert records.load(A.FULL, 3) == {"identity": 0.8765}  # as it will be committed
     assert records.strip(A.FULL, 3).size == (16, 8)
     records.commit(A.FULL)
     elsewhere = Records(tmp_path / "fresh", tmp_path / "results", {"weights": "abc"})
@@ -305,14 +306,22 @@ def test_differences_are_of_people_whom_both_rows_have_and_side_by_side_of_all()
     assert C.side_by_side(rows, [A.FULL, A.LORA_4]) == "" == C.differences(rows, [(A.FULL, A.LORA_4)])
 
 
-def test_findings_stand_around_the_tables_and_those_of_other_weights_are_left_out(tmp_path, monkeypatch):
-    page = tmp_path / "findings.md"
-    page.write_text("<!-- weights abc 1 -->\n## In short\n<!-- tables -->\n## Found\n")
+def test_findings_stand_before_the_tables_and_those_about_other_results_are_left_out(tmp_path, monkeypatch, capsys):
+    records, page = Records(tmp_path / "records", tmp_path / "results", {}), tmp_path / "findings.md"
     monkeypatch.setattr("hyperdreambooth.bench.tables.report.FINDINGS", page)
-    for key, shown in (({"checkpoint": "abc", "scores": 1}, True), ({"checkpoint": "def", "scores": 1}, False)):
-        text = Report(Records(tmp_path / "records", tmp_path / "results", key), tmp_path).write().read_text()
-        assert ("## In short" in text) == ("## Found" in text) == shown and "<!--" not in text
-        assert not shown or text.index("## In short") < text.index("## Table 1") < text.index("## Found")
+    scores = dict.fromkeys((*COLUMNS, "seconds"), 0.5)
+    records.store(A.FULL, 0, scores, torch.zeros(1, 3, 8, 8))
+    page.write_text(f"<!-- results {results_mark({A.FULL.name: {0: scores}})} -->\n## In short\n")
+    text = Report(records, tmp_path).write().read_text()
+    assert text.index("## In short") < text.index("## Table 1") and "<!--" not in text and not capsys.readouterr().out
+    records.store(A.FULL, 0, scores | {"identity": 0.6}, torch.zeros(1, 3, 8, 8))
+    assert "## In short" not in Report(records, tmp_path).write().read_text()
+    assert "findings.md is about other results and left out" in capsys.readouterr().out
+
+
+def test_the_findings_are_about_the_committed_results():
+    report = Report(WHOLE.records(), ROOT / "nowhere")
+    assert FINDINGS.read_text().startswith(f"<!-- results {results_mark(report.measured)} -->\n")
 
 
 def test_costs_of_other_weights_do_not_count(tmp_path):
