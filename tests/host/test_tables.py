@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from hyperdreambooth.bench.tables import arms as A
+from hyperdreambooth.bench.tables.costs import _cost
 from hyperdreambooth.bench.tables.drawing import CLASS, PHOTOS, PROMPTS, Bench
 from hyperdreambooth.bench.tables.parameters import ParameterReader
 from hyperdreambooth.bench.tables.rulers import Rulers
 from hyperdreambooth.bench.tables.world import Subject
+from hyperdreambooth.lidb.file import save_lidb
 from hyperdreambooth.nodes.host import HostModel
 
 WAYS = {
@@ -44,6 +46,21 @@ def test_every_kind_of_row_is_measured(bench, method, monkeypatch):
         assert pictures.shape == (len(PROMPTS), 3, 128, 128)
         assert 0 <= scores["prompt"] <= 1 and scores["diversity"] > 0
         assert (scores["drift"] == pytest.approx(0, abs=1e-5)) == (method in ("plain", "textual-inversion"))
+
+
+@pytest.mark.parametrize("method", ["predicted", "hyperdreambooth", "lora"])
+def test_what_a_person_costs_is_the_file_that_a_user_gets(bench, method, tmp_path):
+    arm = replace(WAYS[method], steps=min(2, WAYS[method].steps))
+    with torch.inference_mode():
+        cost = _cost(bench, arm)
+        person = bench.predict(arm, Subject(0)) if method == "predicted" else bench.learn(arm, Subject(1))
+    if method == "predicted":
+        save_lidb(tmp_path / "p.safetensors", person, "float16")
+    else:
+        person.save(tmp_path / "p.safetensors")
+    size = (tmp_path / "p.safetensors").stat().st_size
+    assert cost["seconds"] > 0 and abs(cost["bytes"] - size) < 64  # the order of safetensors' description is random
+    assert cost["trained"] == (0 if method == "predicted" else person.trained)
 
 
 def test_a_row_repeats_and_the_noise_is_the_same_for_all_rows(bench):
