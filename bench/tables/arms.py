@@ -118,6 +118,13 @@ INSIDE_THE_BASIS = [
     _hyper("basis_relaxed_1", "inside the basis, rank 1 more", space="basis", rate=4e-2, rank=1),
     _hyper("basis_relaxed_16", "inside the basis, rank 16 more", space="basis", rate=2e-2, rank=16),
 ]
+EXCHANGES = {
+    "paper_levels": "the paper's recipe, one start, our noise levels",
+    "paper_warmed": "the paper's recipe, one start, our noise levels, rate and warm-up",
+    "even_levels": "ours, the paper's noise levels",
+    "raw_weights": "ours, the paper's weight error",
+}
+"""What of the paper's recipe fails: one thing of ours in it, or of it in ours."""
 RECIPES = {
     "ours": "warm-up, then denoising",
     "denoising_only": "denoising loss only",
@@ -127,6 +134,7 @@ RECIPES = {
     "own_start": "everybody fitted from a start of their own",
     "paper": "the paper's recipe",
     "paper_shared_start": "the paper's recipe, one start for all",
+    **EXCHANGES,
 }
 """HyperNets trained by ``hypernets.py`` on the same few people."""
 TRAINED = [
@@ -135,7 +143,7 @@ TRAINED = [
     *(_hyper(f"hyper_{recipe}", f"{RECIPES[recipe]}: and 40 steps", hypernet=recipe) for recipe in ("ours", "one_refinement", "paper")),
 ]  # fmt: skip
 
-CROWDS = (100, 1000, 4000)
+CROWDS = (100, 1000, 4000, 10000)
 """How many people a HyperNet has learnt from, by the denoising loss; ``denoising_only`` has learnt from 400."""
 CURVE_OF_PEOPLE = [
     Arm(f"predicted_{crowd}_people", f"{crowd:,} people", "predicted", hypernet=f"{crowd}_people") for crowd in CROWDS
@@ -168,7 +176,11 @@ OUT_OF_WORLD = [
         _hyper(f"hyperdreambooth_{kind}", f"{kind}: HyperDreamBooth", reference=kind),
         _rival(f"zero_{kind}", f"{kind}: no HyperNet", "lidb", reference=kind),
     )
-] + [Arm("plain_cartoon", "cartoon: plain model", "plain", reference="cartoon")]
+] + [
+    Arm("plain_cartoon", "cartoon: plain model", "plain", reference="cartoon"),
+    Arm("wrong_cartoon", "cartoon: wrong person's prediction", "wrong", reference="cartoon"),
+    Arm("mean_cartoon", "cartoon: mean prediction", "mean", reference="cartoon"),
+]
 FIVE_LONGER = replace(
     LONGER, name="hyperdreambooth_5_references_160", label="5 pictures: HyperDreamBooth, 160 steps", references=5
 )

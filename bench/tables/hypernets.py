@@ -2,8 +2,8 @@
 
 All that learn from noisy pictures take the same number of such steps (two of the curve of people four times as many); a
 warm-up on fitted LiDBs, where a recipe has one, comes before and costs a tenth of it. They see far less than the embedded one
-(minutes in place of hours), so they are compared with one another, not with it. The embedded one's recipe is that of
-``denoising_only``.
+(minutes in place of hours), so they are compared with one another, not with it. The embedded one learnt by the loss of
+``denoising_only``, in several stages and from an encoder that had learnt attributes first (``faceworld/RECIPE_HYPERNET.md``).
 """
 
 import hashlib
@@ -24,8 +24,9 @@ SIZES = ["--a", "48", "--b", "24", "--steps", "40"]
 RUN = ["--steps", str(STEPS), "--warmup-steps", str(WARMUP), "--report-every", "0", "--seed", "0"]
 
 PAPER = ["--recipe", "paper", "--warmup-steps", "0"]
+OUR_LEVELS, OUR_RATE = ["--low-share", "0.12"], ["--lr", "4e-3"]  # of which the paper's recipe takes half
 UNFITTED, NO_WEIGHTS = ["--fit", "0"], ["--warmup-steps", "0", "--weight-loss", "0"]
-CROWDS = ("100", "400", "1000", "4000")
+CROWDS = ("100", "400", "1000", "4000", "10000")
 FITS = {"shared": [], "own": ["--own-start"], "wide": ["--a", "96", "--b", "48"], **dict.fromkeys(CROWDS, UNFITTED)}
 """Folder of prepared people -> further arguments of ``precompute``; a number is how many people."""
 HYPERNETS = {
@@ -36,6 +37,10 @@ HYPERNETS = {
     "own_start": ("own", []),
     "paper": ("own", PAPER),
     "paper_shared_start": ("shared", PAPER),
+    "paper_levels": ("shared", [*PAPER, *OUR_LEVELS]),
+    "paper_warmed": ("shared", ["--recipe", "paper", *OUR_LEVELS, *OUR_RATE]),
+    "even_levels": ("shared", ["--low-share", "0.5"]),
+    "raw_weights": ("shared", ["--without", "gauge", "--without", "norm", "--without", "mean"]),
     "denoising_only": ("400", NO_WEIGHTS),
     **{f"{crowd}_people": (crowd, NO_WEIGHTS) for crowd in CROWDS if crowd != "400"},
     **{f"{crowd}_people_long": (crowd, [*NO_WEIGHTS, "--steps", str(LONG_STEPS)]) for crowd in (CROWDS[0], CROWDS[-1])},

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from . import arms as A
@@ -51,8 +52,8 @@ for their claims together. In the orders ≈ says that two neighbours cannot be 
 settings (the HyperNet's share of low noise levels, and that it relaxes in the full space), to none of its rivals'; the other people were not. Rows were measured on different CPUs (each file of
 `bench/results/tables/` names its own), which round differently: ten people of HyperDreamBooth, the only row that was tried on two kinds, differed by 0.0003 at most in likeness and prompt.
 
-**The embedded HyperNet** is that of all rows but those called *trained for minutes*. It saw 590,000 noisy pictures of up to 8,000 people, in stages, and its encoder had first learnt to read those people's attributes (`faceworld/RECIPE_HYPERNET.md`), which the paper's
-has not. None of them is a test person.
+**The embedded HyperNet** is that of all rows but those called *trained for minutes*. It saw 590,000 noisy pictures of up to 8,000 people, in stages, and its encoder had first learnt to read those people's attributes (`faceworld/RECIPE_HYPERNET.md`). None of
+them is a test person.
 
 All methods train on the host's own modules through one loop (`methods/`): the same optimiser and noise levels, each row at its own rate. LiDBs, predicted or from zero, train the text encoder at every fourth step, which is faster and no worse (`docs/ablations.md`), the others at every step. *DreamBooth* trains all weights, without prior preservation unless a row says so. (How fast the
 host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The class pictures of prior preservation are made once for everybody and are not in its seconds.
@@ -139,11 +140,12 @@ class Report:
                 f"![overview](results/{seen.name})\n\nRed and orange: the HyperNet has a part. Dotted: the ceiling.\n"
             )
         drawn = sheets(self.records, pictures)
+        said = self._findings() if self.whole else {}
         parts += [
-            self._findings() if self.whole else "",
+            said.get("short", ""),
             READING,
             self._provenance(),
-            *self._tables(drawn.pop(ODD, None)),
+            *self._tables(drawn.pop(ODD, None), said),
         ]
         if drawn:
             parts.append("## Pictures\n\nColumns: the picture handed in, the photo, five edits. Rows: methods. The same noise for all. Chosen by the identity "
@@ -153,14 +155,15 @@ class Report:
         page.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts if part))
         return page
 
-    def _findings(self) -> str:
-        """The hand-written part, if it was written about these very results."""
+    def _findings(self) -> dict[str, str]:
+        """The hand-written part, if it was written about these very results: ``short``, and what belongs to which table."""
         first, _, text = FINDINGS.read_text().partition("\n")
         head = f"<!-- results {results_mark(self.measured)} -->"
         if first == head:
-            return text
+            _, *pieces = re.split(r"^<!-- (.+) -->\n", text, flags=re.MULTILINE)
+            return dict(zip(pieces[::2], pieces[1::2], strict=True))
         print(f"{FINDINGS} is about other results and left out. Read the tables, mend it, and let it begin with {head}")
-        return ""
+        return {}
 
     def _provenance(self) -> str:
         machines = {machine for name in self.measured for machine in self.records.hardware(self.arms[name])}
@@ -171,24 +174,24 @@ class Report:
             text + f"Measured on: {'; '.join(sorted(machines))}. Seconds in table 1: {costs_hardware(self.records)}.\n"
         )
 
-    def _tables(self, odd: Path | None) -> list[str]:
+    def _tables(self, odd: Path | None, said: dict[str, str]) -> list[str]:
         first = [A.PREDICTED, A.FULL, A.IN_BASIS, A.FROM_ZERO, *A.RIVALS]
         cartoons = [arm for arm in A.OUT_OF_WORLD if "cartoon" in arm.name]
         found, controls = self.measured, A.CONTROLS
         parts = [
-            "## Table 1: one reference image\n", self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
+            "## Table 1: one reference image\n", said.get("table 1", ""), self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
             self.orders(first[1:], MOST), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
             "More steps, as each wants them:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
             "Which of DreamBooth's weights do it:\n",
             self.table([*controls, A.FULL, A.FROM_ZERO, A.LORA_4, A.DREAMBOOTH_40, *A.PIECES]), C.differences(found, C.OF_PIECES),
-            "## Table 2: just train DreamBooth harder\n", "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
+            "## Table 2: just train DreamBooth harder\n", said.get("table 2", ""), "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER]), C.differences(found, C.OF_HARDER), paper.markdown(paper.TABLE_2),
-            "## Table 3: what each part gives\n", self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),
+            "## Table 3: what each part gives\n", said.get("table 3", ""), self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),
             C.side_by_side(found, [A.FULL, A.FROM_ZERO]),
             C.differences(found, C.OF_PARTS), paper.markdown(paper.TABLE_3),
             "HyperNets trained for minutes, not hours, on 400 people but for the last rows, which learn by the denoising loss alone (`bench/tables/hypernets.py`); compare them with one another:\n",
             self.table([*controls, *A.TRAINED, *A.CURVE_OF_PEOPLE, *A.CURVE_OF_PEOPLE_LONG]), C.differences(found, C.OF_RECIPES),
-            "## Table 4: what the paper never showed\n", "**Pictures unlike anything trained on** (each row's *other photos* are ordinary):\n",
+            "## Table 4: what the paper never showed\n", said.get("table 4", ""), "**Pictures unlike anything trained on** (each row's *other photos* are ordinary):\n",
             self.table([*controls, *(arm for arm in A.OUT_OF_WORLD if arm not in cartoons)]), "Of a cartoon, whose other photos are a cartoon's too:\n",
             self.table(cartoons, floor="plain_cartoon", ceiling=A.CEILING_OF_CARTOONS),
             f"![odd](results/{odd.name})\n\nThe picture handed in, the photo and five edits of it.\n" if odd else "",

@@ -18,7 +18,7 @@ from hyperdreambooth.bench.tables.overview import overview
 from hyperdreambooth.bench.tables.paper import CLAIMS_1
 from hyperdreambooth.bench.tables.parameters import ParameterReader, parameter_reader
 from hyperdreambooth.bench.tables.records import Records
-from hyperdreambooth.bench.tables.report import COLUMNS, FINDINGS, Report, results_mark
+from hyperdreambooth.bench.tables.report import COLUMNS, Report, results_mark
 from hyperdreambooth.bench.tables.sheets import exemplars, sheets, shown_rows, undrawn
 from hyperdreambooth.bench.tables.statistics import common, order, relation, share
 from hyperdreambooth.bench.tables.world import PARAMETERS, VALIDATION, Subject, cartoon, odd_picture, truth
@@ -306,14 +306,16 @@ def test_differences_are_of_people_whom_both_rows_have_and_side_by_side_of_all()
     assert C.side_by_side(rows, [A.FULL, A.LORA_4]) == "" == C.differences(rows, [(A.FULL, A.LORA_4)])
 
 
-def test_findings_stand_before_the_tables_and_those_about_other_results_are_left_out(tmp_path, monkeypatch, capsys):
+def test_findings_stand_before_their_tables_and_those_about_other_results_are_left_out(tmp_path, monkeypatch, capsys):
     records, page = Records(tmp_path / "records", tmp_path / "results", {}), tmp_path / "findings.md"
     monkeypatch.setattr("hyperdreambooth.bench.tables.report.FINDINGS", page)
     scores = dict.fromkeys((*COLUMNS, "seconds"), 0.5)
     records.store(A.FULL, 0, scores, torch.zeros(1, 3, 8, 8))
-    page.write_text(f"<!-- results {results_mark({A.FULL.name: {0: scores}})} -->\n## In short\n")
+    head = f"<!-- results {results_mark({A.FULL.name: {0: scores}})} -->"
+    page.write_text(f"{head}\n<!-- short -->\n## In short\n<!-- table 1 -->\n* One.\n<!-- table 2 -->\n* Two.\n")
     text = Report(records, tmp_path).write().read_text()
-    assert text.index("## In short") < text.index("## Table 1") and "<!--" not in text and not capsys.readouterr().out
+    places = [text.index(each) for each in ("## In short", "## Table 1", "* One.", "## Table 2", "* Two.")]
+    assert places == sorted(places) and "<!--" not in text and not capsys.readouterr().out
     records.store(A.FULL, 0, scores | {"identity": 0.6}, torch.zeros(1, 3, 8, 8))
     assert "## In short" not in Report(records, tmp_path).write().read_text()
     assert "findings.md is about other results and left out" in capsys.readouterr().out
@@ -321,7 +323,7 @@ def test_findings_stand_before_the_tables_and_those_about_other_results_are_left
 
 def test_the_findings_are_about_the_committed_results():
     report = Report(WHOLE.records(), ROOT / "nowhere")
-    assert FINDINGS.read_text().startswith(f"<!-- results {results_mark(report.measured)} -->\n")
+    assert set(report._findings()) == {"short", "table 1", "table 2", "table 3", "table 4"}
 
 
 def test_costs_of_other_weights_do_not_count(tmp_path):
