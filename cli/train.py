@@ -5,7 +5,7 @@
 
 --people is divided among the processes, so it must be a multiple of their number; on several machines --out is a folder
 that all of them see. Without --warmup-steps, 1000 steps on the fitted LiDBs come first where precompute fitted people
-(none with --recipe paper or --init). --without takes one cure of the weight loss away, to see what it gives.
+(none with --recipe paper or --init). --without takes one cure of the paper's recipe away, to see what it gives.
 
 Kill it when you like: the same command goes on from the last checkpoint, and ends with the same weights as a run that
 was never interrupted. After SIGTERM it saves and ends with status 143, so that a scheduler knows it is not done. RUN holds hypernet.safetensors (the moving average, for models/hypernets), state.safetensors (to
@@ -32,7 +32,7 @@ SIZES = {
     "huge": {"image_size": 224, "patch_size": 14, "encoder_width": 1280, "encoder_depth": 32, "encoder_heads": 16,
              "decoder_width": 1024, "decoder_depth": 2, "decoder_heads": 16},
 }  # fmt: skip
-CURES = ("gauge", "norm", "mean")  # as in hypernet.recipe, which needs torch
+CURES = ("gauge", "norm", "mean", "others", "muon")  # as in hypernet.recipe, which needs torch
 SHEET_PROMPTS = ["a photo of a {}", "a pencil sketch of a {}", "pop art of a {}"]
 
 
@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warmup-steps", type=int, help="steps on the fitted LiDBs before them (default 1000 if people were fitted)"
     )
-    parser.add_argument(
-        "--without", action="append", choices=CURES, default=[], help="take away a cure of the weight loss (repeatable)"
-    )
+    parser.add_argument("--without", action="append", choices=CURES, default=[], help="take away a cure (repeatable)")
     parser.add_argument("--people", type=int, default=12, help="people a step, over all processes")
     parser.add_argument("--targets", type=int, default=2, help="pictures of each person a step")
     parser.add_argument("--accumulate", type=int, default=1, help="shares of a step, to save memory")

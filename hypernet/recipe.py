@@ -10,7 +10,7 @@ from .precompute import noise_levels
 from .shards import PreparedPeople
 
 KINDS = ("plus", "paper")
-CURES = ("gauge", "norm", "mean")
+CURES = ("gauge", "norm", "mean", "others", "muon")
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Recipe:
     for once and judged several times. ``low_share`` as in precompute. ``weight_loss`` weighs |theta_hat - theta|^2 after
     the warm-up, ``norm_weight`` the size of the deviation from the mean.
 
-    ``without`` takes cures of the weight loss away, to see what each gives. ``gauge``: squared error on the raw numbers in
+    ``without`` takes cures away, to see what each gives. Of the weight loss, ``gauge``: squared error on the raw numbers in
     place of the distance of the residuals; ``norm``: layers are not divided by how much people differ in them; ``mean``:
-    the network starts without the mean identity and its scale.
+    the network starts without the mean identity and its scale. Of the rest, ``others``: the reference itself is the target,
+    under the plain caption; ``muon``: Adam for all weights.
 
     Raises:
         ValueError: on construction, for values that cannot be meant.
@@ -54,6 +55,15 @@ class Recipe:
                 f"The cures {', '.join(CURES)} can be taken from the recipe plus; paper has none of them. Got "
                 f"{', '.join(self.without)} from {self.kind}."
             )
+
+    @property
+    def explains_the_reference(self) -> bool:
+        """The target is the reference itself, not another picture of the person."""
+        return self.kind == "paper" or "others" in self.without
+
+    @property
+    def by_adam(self) -> bool:
+        return self.kind == "paper" or "muon" in self.without  # the paper's sources use Adam throughout
 
     @property
     def total(self) -> int:
@@ -96,7 +106,7 @@ def draw(data: PreparedPeople, pool: np.ndarray, step: int, recipe: Recipe, late
     for i, p in enumerate(people):
         reference[i] = rng.choice(data.references[p])
         others = data.pictures[p][data.pictures[p] != reference[i]]
-        if recipe.kind == "paper" or not len(others):
+        if recipe.explains_the_reference or not len(others):
             others = reference[i : i + 1]
         target[i] = rng.permutation(np.resize(rng.permutation(others), K))
     level = noise_levels(P * K, recipe.low_share, stream).view(P, K)

@@ -113,7 +113,7 @@ class Training:
         net.to(accelerator.device)
         self.average = HyperNet(net.config).requires_grad_(False).eval().to(accelerator.device)
         self.average.load_state_dict(net.state_dict())
-        adam = ADAM_NAMES if recipe.kind == "plus" else ("",)  # the paper's sources use Adam throughout
+        adam = ("",) if recipe.by_adam else ADAM_NAMES
         self.net, self.optimizer = net, Muon(dict(net.named_parameters()), recipe.lr, adam)
         self.model = accelerator.prepare_model(net)
         self.residuals = Residuals(host.modules)
@@ -216,7 +216,7 @@ class Training:
         host, K = self.host, now.target.shape[1]
         self.residuals.set(_factors(self.identity, theta.repeat_interleave(K, 0)))
         target = now.target.reshape(-1)
-        if self.recipe.kind == "paper":
+        if self.recipe.explains_the_reference:
             captions = [self.data.settings["prompt"]] * len(target)
         else:
             captions = [self.data.captions[k] for k in target]

@@ -215,6 +215,28 @@ def test_each_cure_of_the_weight_loss_can_be_taken_away(data):
         replace(RECIPE, kind="paper", without=("norm",))
 
 
+def test_other_pictures_as_targets_and_muon_can_be_taken_away_as_the_paper_has_it(data):
+    class Listening(ToyHost):
+        def encode_prompts(self, prompts):
+            said.append(set(prompts))
+            return super().encode_prompts(prompts)
+
+    jobs, heard, said = {}, {}, []
+    recipes = {"whole": RECIPE, "paper": replace(RECIPE, kind="paper", warmup_steps=0)}
+    recipes |= {cure: replace(RECIPE, without=(cure,)) for cure in ("others", "muon")}
+    for name, recipe in recipes.items():
+        now = draw(data, np.arange(4), 3, recipe, (3, 2, 2))
+        itself = bool((now.target == now.reference[:, None]).all())
+        assert itself == (name in ("others", "paper")), name
+        jobs[name] = training(data, recipe, host=Listening())
+        run(jobs[name], 1)
+        heard[name] = said.pop()
+        said.clear()
+    assert heard["others"] == heard["paper"] == {data.settings["prompt"]}
+    by_muon = {name: bool(job.optimizer.groups) for name, job in jobs.items()}
+    assert by_muon == {"whole": True, "paper": False, "others": True, "muon": False}
+
+
 def test_controls_do_not_depend_on_who_shares_a_forward(data):
     class Noisy(ToyHost):
         def denoising_loss(self, x0, noise, sigma, context):
