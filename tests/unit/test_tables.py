@@ -321,8 +321,15 @@ def test_findings_stand_before_their_tables_and_those_about_other_results_are_le
     assert "findings.md is about other results and left out" in capsys.readouterr().out
 
 
-def test_the_findings_are_about_the_committed_results():
+def test_the_committed_results_are_whole_and_the_findings_are_about_them():
     report = Report(WHOLE.records(), ROOT / "nowhere")
+    lacking = {
+        arm.name: f"{len(report.measured.get(arm.name, ()))} of {people}"
+        for arms, people in A.GROUPS
+        for arm in arms
+        if not set(range(people)) <= set(report.measured.get(arm.name, ()))
+    }
+    assert not lacking
     assert set(report._findings()) == {"short", "table 1", "table 2", "table 3", "table 4"}
 
 
