@@ -14,7 +14,7 @@ from .records import Records
 from .world import Subject
 
 PEOPLE = 2
-MEASURED = [A.PREDICTED, A.FULL, A.IN_BASIS, *A.RIVALS, A.LONGER, A.LORA_160, A.PRIOR, A.LIDB]
+MEASURED = [A.PREDICTED, A.FULL, A.FROM_ZERO, A.IN_BASIS, *A.RIVALS, A.LONGER, A.LORA_160, A.PRIOR, A.LIDB]
 
 
 def costs_file(records: Records) -> Path:
