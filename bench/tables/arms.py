@@ -124,7 +124,7 @@ EXCHANGES = {
     "even_levels": "ours, the paper's noise levels",
     "raw_weights": "ours, the paper's weight error",
 }
-"""What of the paper's recipe fails: one thing of ours in it, or of it in ours."""
+"""What of the paper's recipe fails: things of ours in it, or one of it in ours."""
 RECIPES = {
     "ours": "warm-up, then denoising",
     "denoising_only": "denoising loss only",

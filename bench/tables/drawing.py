@@ -162,13 +162,13 @@ class Bench:
 
     def draw(self, model, clip, seed: int) -> torch.Tensor:
         """All prompts in one batch (10, 3, H, W); the seed alone decides the noise."""
+        from ...methods.prior import GUIDANCE, SAMPLER, SCHEDULER, STEPS
+
         encode = self.nodes.CLIPTextEncode().encode
         texts = {text: encode(clip, text)[0][0] for text in dict.fromkeys(PROMPTS)}
         facts = {"pooled_output": torch.cat([texts[text][1]["pooled_output"] for text in PROMPTS])}
         wanted, empty = [[torch.cat([texts[text][0] for text in PROMPTS]), facts]], encode(clip, "")[0]
         latent = {"samples": torch.zeros(len(PROMPTS), 8, 16, 16)}
-        from ...methods.prior import GUIDANCE, SAMPLER, SCHEDULER, STEPS
-
         drawn = self.nodes.KSampler().sample(
             model, seed, STEPS, GUIDANCE, SAMPLER, SCHEDULER, wanted, empty, latent, 1.0
         )[0]

@@ -67,7 +67,7 @@ def test_hypernets_are_trained_with_commands_that_exist_and_once(monkeypatch, tm
         said.append((verb, *map(str, words)))
         if verb == "faceworld":
             return
-        parser = argparse.ArgumentParser(exit_on_error=True)
+        parser = argparse.ArgumentParser()
         importlib.import_module(f"hyperdreambooth.cli.{verb}").add_arguments(parser)
         args = parser.parse_args(list(map(str, words)))
         if verb == "basis":
