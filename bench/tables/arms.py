@@ -123,6 +123,9 @@ EXCHANGES = {
     "paper_warmed": "the paper's recipe, one start, our noise levels, rate and warm-up",
     "even_levels": "ours, the paper's noise levels",
     "raw_weights": "ours, the paper's weight error",
+    "own_target": "ours, the photo handed in as target",
+    "by_adam": "ours, all weights by Adam",
+    "by_adam_faster": "ours, all weights by Adam at twice the rate",
 }
 """What of the paper's recipe fails: things of ours in it, or one of it in ours."""
 RECIPES = {

@@ -36,7 +36,8 @@ OF_RECIPES = [
     for one, other in (
         ("predicted_ours", "wrong_ours"), ("predicted_paper", "wrong_paper"), ("predicted_paper_shared_start", "predicted_paper"),
         *((f"predicted_{name}", "predicted_paper_shared_start") for name in A.EXCHANGES if name.startswith("paper")),
-        ("predicted_paper_warmed", "predicted_paper_levels"),
+        ("predicted_paper_warmed", "predicted_paper_levels"), ("predicted_by_adam", "predicted_paper_levels"),
+        ("predicted_by_adam_faster", "predicted_by_adam"),
         ("hyper_ours", "hyper_one_refinement"), ("hyperdreambooth", "hyper_ours"),
         ("predicted_10000_people", "predicted_100_people"), ("predicted_10000_people_long", "predicted_100_people_long"),
     )
