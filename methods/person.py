@@ -58,8 +58,9 @@ class Personalised:
     """A person in memory: clones of the user's MODEL and CLIP that draw them, and how they were made.
 
     ``trained`` is how many numbers were trained, ``losses`` the loss before each step, ``seconds`` the whole training with
-    the encoding of the pictures, ``trigger`` the words that call the person; ``write`` makes the file that the stock host loads. Files are half precision; what was learned
-    is rounded once, when training ends, so that the pair in memory and the file are the same person.
+    the encoding of the pictures, ``trigger`` the words that call the person; ``write`` makes the file that the stock host
+    loads. Files are half precision; what was learned is rounded once, when training ends, so that the pair in memory and
+    the file are the same person.
     """
 
     model: object
