@@ -108,6 +108,14 @@ HARDER = [
     _rival(f"harder_{steps}_{rate:g}", f"DreamBooth, {steps} steps of one, {rate:g}", "dreambooth", batch=1, steps=steps, rate=rate)
     for steps, rate in ((40, 3e-4), (40, 1e-3), (400, 1e-4), (400, 3e-4), (1200, 3e-5), (1200, 1e-4))
 ]  # fmt: skip
+PRIOR_HARDER = _rival(
+    "harder_prior",
+    "DreamBooth, prior preserved, 1,200 steps of one",
+    "dreambooth+prior",
+    batch=1,
+    steps=1200,
+    rate=5e-4,
+)
 
 RANK_RATES = {1: 2e-2, 2: 2e-2, 8: 2e-2, 16: 1e-2}
 RANKS = [_hyper(f"relaxed_{rank}", f"relaxed to rank {rank} more", rank=rank, rate=r) for rank, r in RANK_RATES.items()]
@@ -207,7 +215,7 @@ GROUPS: list[tuple[list[Arm], int]] = [
     ([*CURVE_OF_PEOPLE, *CURVE_OF_PEOPLE_LONG], 50),
     ([CEILING_OF_CARTOONS, *OUT_OF_WORLD, *SEVERAL], 50),
     ([*CURVE_FROM_PREDICTION, *CURVE_FROM_ZERO, *BASES, *RANKS], 50),
-    (HARDER, 50),
+    ([*HARDER, PRIOR_HARDER], 50),
     ([CEILING, *CONTROLS, FULL, PREDICTED, IN_BASIS, FROM_ZERO, *RIVALS], 100),
     ([FULL, FROM_ZERO], 200),
     ([*PIECES], 50),

@@ -25,6 +25,7 @@ TABLE_3 = {
 CLAIMS_1 = [
     ("hyperdreambooth", "dreambooth"),
     ("hyperdreambooth", "dreambooth_prior"),
+    ("hyperdreambooth", "harder_prior"),
     ("hyperdreambooth", "textual_inversion"),
 ]
 CLAIMS_3 = [("hyperdreambooth", "zero"), ("hyperdreambooth", "predicted"), ("hyper_ours", "hyper_one_refinement")]

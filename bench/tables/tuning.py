@@ -47,6 +47,7 @@ GRIDS = {
 }
 """Row of the tables -> (steps, learning rate) to try."""
 SWEEPS = {
+    "harder_prior": [(1200, 3e-4), (1200, 5e-4), (1200, 8e-4)],
     "basis_relaxed_1": [(40, 2e-2), (40, 4e-2), (40, 8e-2)],
     "basis_relaxed_16": [(40, 1e-2), (40, 2e-2), (40, 4e-2)],
     "hyperdreambooth_10": [(10, 2e-2), (10, 4e-2), (10, 8e-2)],
