@@ -184,7 +184,7 @@ class Report:
             "More steps, as each wants them:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
             "Which of DreamBooth's weights do it:\n",
             self.table([*controls, A.FULL, A.FROM_ZERO, A.LORA_4, A.DREAMBOOTH_40, *A.PIECES]), C.differences(found, C.OF_PIECES),
-            "## Table 2: just train DreamBooth harder\n", said.get("table 2", ""), "One noisy picture a step, as is usual for DreamBooth; four in all other tables.\n",
+            "## Table 2: just train DreamBooth harder\n", said.get("table 2", ""), "One noisy picture a step, as is usual for DreamBooth, in rows *of one*; four in all others and in the other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER, A.PRIOR, A.PRIOR_HARDER]), C.differences(found, C.OF_HARDER), paper.markdown(paper.TABLE_2),
             "## Table 3: what each part gives\n", said.get("table 3", ""), self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),
             C.side_by_side(found, [A.FULL, A.FROM_ZERO]),
