@@ -70,6 +70,10 @@ host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The cla
 | prior drift | how far "a photo of a face" and "a pencil sketch of a face" move away from the plain model's | lower |
 """
 
+SLICE = """**This is a slice**: so few people that it settles nothing, whatever its intervals say, and few of the rows. It shows that everything
+runs, on your machine. What was measured on all, and what follows from it, is in `docs/results.md`.
+"""
+
 
 class Report:
     """Everything that has been measured, as Markdown in ``folder``; ``whole``: with what was found, and what is missing."""
@@ -130,10 +134,13 @@ class Report:
     def orders(self, chosen: list[Arm], wanted: int) -> str:
         return C.orders(self.rows(chosen, wanted), ORDERED)
 
+    def verdict(self, claims: list[tuple[str, str]]) -> str:
+        return C.verdict(self.measured, claims) if self.whole else ""
+
     def write(self) -> Path:
         pictures = self.folder / "results"
         pictures.mkdir(parents=True, exist_ok=True)
-        parts = [TITLE]
+        parts = [TITLE, "" if self.whole else SLICE]
         most = max(map(len, self.measured.values()), default=0)
         if seen := overview(C.without_stragglers(self.measured, min(MANY, most)), self.costs, pictures):
             parts.append(
@@ -179,14 +186,14 @@ class Report:
         cartoons = [arm for arm in A.OUT_OF_WORLD if "cartoon" in arm.name]
         found, controls = self.measured, A.CONTROLS
         parts = [
-            "## Table 1: one reference image\n", said.get("table 1", ""), self.table([*controls, *first], costs=True, wanted=MOST), C.verdict(found, paper.CLAIMS_1),
+            "## Table 1: one reference image\n", said.get("table 1", ""), self.table([*controls, *first], costs=True, wanted=MOST), self.verdict(paper.CLAIMS_1),
             self.orders(first[1:], MOST), C.differences(found, C.DIFFERENCES), paper.markdown(paper.TABLE_1),
             "More steps, as each wants them:\n", self.table([*controls, A.FULL, *A.LONG], costs=True), C.differences(found, C.OF_LONG),
             "Which of DreamBooth's weights do it:\n",
             self.table([*controls, A.FULL, A.FROM_ZERO, A.LORA_4, A.DREAMBOOTH_40, *A.PIECES]), C.differences(found, C.OF_PIECES),
             "## Table 2: just train DreamBooth harder\n", said.get("table 2", ""), "One noisy picture a step, as is usual for DreamBooth, in rows *of one*; four in all others and in the other tables.\n",
             self.table([*controls, A.FULL, *A.HARDER, A.PRIOR, A.PRIOR_HARDER]), C.differences(found, C.OF_HARDER), paper.markdown(paper.TABLE_2),
-            "## Table 3: what each part gives\n", said.get("table 3", ""), self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), C.verdict(found, paper.CLAIMS_3),
+            "## Table 3: what each part gives\n", said.get("table 3", ""), self.table([*controls, A.FULL, *A.PARTS, *A.INSIDE_THE_BASIS]), self.verdict(paper.CLAIMS_3),
             C.side_by_side(found, [A.FULL, A.FROM_ZERO]),
             C.differences(found, C.OF_PARTS), paper.markdown(paper.TABLE_3),
             "HyperNets trained for minutes, not hours, on 400 people but for the last rows, which learn by the denoising loss alone (`bench/tables/hypernets.py`); compare them with one another:\n",

@@ -321,6 +321,16 @@ def test_findings_stand_before_their_tables_and_those_about_other_results_are_le
     assert "findings.md is about other results and left out" in capsys.readouterr().out
 
 
+def test_a_slice_says_what_it_is_and_judges_nothing(tmp_path):
+    records = Records(tmp_path / "records", tmp_path / "results", {})
+    for arm, score in ((A.FULL, 0.9), (A.DREAMBOOTH, 0.8)):
+        for person in range(3):
+            records.store(arm, person, dict.fromkeys((*COLUMNS, "seconds"), score), torch.zeros(1, 3, 8, 8))
+    pages = {whole: Report(records, tmp_path, whole).write().read_text() for whole in (True, False)}
+    assert "This is a slice" in pages[False] and "order in likeness" not in pages[False]
+    assert "This is a slice" not in pages[True] and "order in likeness holds here (3 people)" in pages[True]
+
+
 def test_the_committed_results_are_whole_and_the_findings_are_about_them():
     report = Report(WHOLE.records(), ROOT / "nowhere")
     lacking = {
