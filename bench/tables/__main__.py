@@ -168,8 +168,9 @@ def _pictures(run: Run, records: Records) -> None:
     """Draw what the sheets show and another machine has measured; its scores stay."""
     from .sheets import undrawn
 
-    bench = None
-    for arm, number in undrawn(records):
+    bench, lacking = None, undrawn(records)
+    for i, (arm, number) in enumerate(lacking):
+        print(f"Drawing strip {i + 1} of {len(lacking)} for the sheets: {number:03d} {arm.name}", flush=True)
         bench = bench or open_bench(run.out / "host0", run.split)
         records.store_strip(arm, number, bench.score(arm, number)[1])
 
