@@ -196,9 +196,10 @@ FIVE_LONGER = replace(
     LONGER, name="hyperdreambooth_5_references_160", label="5 pictures: HyperDreamBooth, 160 steps", references=5
 )
 """Are forty steps too few to share among five?"""
+COUNTS = (2, 3, 4, 5)
 SEVERAL = [
     arm
-    for count in (2, 5)
+    for count in COUNTS
     for arm in (
         Arm(f"predicted_{count}_references", f"{count} pictures: prediction alone", "predicted", references=count),
         _hyper(f"hyperdreambooth_{count}_references", f"{count} pictures: HyperDreamBooth", references=count),

@@ -202,7 +202,7 @@ class Report:
             self.table([*controls, *(arm for arm in A.OUT_OF_WORLD if arm not in cartoons)]), "Of a cartoon, whose other photos are a cartoon's too:\n",
             self.table(cartoons, floor="plain_cartoon", ceiling=A.CEILING_OF_CARTOONS),
             f"![odd](results/{odd.name})\n\nThe picture handed in, the photo and five edits of it.\n" if odd else "",
-            "**Two and five reference pictures:**\n", self.table([*controls, A.PREDICTED, A.FULL, A.LONGER, A.FROM_ZERO, *A.SEVERAL]),
+            "**Two to five reference pictures:**\n", self.table([*controls, A.PREDICTED, A.FULL, A.LONGER, A.FROM_ZERO, *A.SEVERAL]),
             C.differences(found, C.OF_REFERENCES), "**Iterations, bases and ranks:**\n",
             self.table([*controls, *A.CURVE_FROM_PREDICTION, *A.CURVE_FROM_ZERO, *A.BASES, A.INSIDE_THE_BASIS[1], *A.RANKS]),
             C.differences(found, C.OF_SWEEPS),
