@@ -196,14 +196,15 @@ FIVE_LONGER = replace(
     LONGER, name="hyperdreambooth_5_references_160", label="5 pictures: HyperDreamBooth, 160 steps", references=5
 )
 """Are forty steps too few to share among five?"""
-COUNTS = (2, 3, 4, 5)
+COUNTS = {f"{count}_references": count for count in (2, 3, 4, 5)}
+"""How rows of several pictures end -> how many."""
 SEVERAL = [
     arm
-    for count in COUNTS
+    for kind, count in COUNTS.items()
     for arm in (
-        Arm(f"predicted_{count}_references", f"{count} pictures: prediction alone", "predicted", references=count),
-        _hyper(f"hyperdreambooth_{count}_references", f"{count} pictures: HyperDreamBooth", references=count),
-        _rival(f"zero_{count}_references", f"{count} pictures: no HyperNet", "lidb", references=count),
+        Arm(f"predicted_{kind}", f"{count} pictures: prediction alone", "predicted", references=count),
+        _hyper(f"hyperdreambooth_{kind}", f"{count} pictures: HyperDreamBooth", references=count),
+        _rival(f"zero_{kind}", f"{count} pictures: no HyperNet", "lidb", references=count),
     )
 ] + [FIVE_LONGER]
 

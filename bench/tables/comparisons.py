@@ -48,11 +48,10 @@ OF_SWEEPS = [
     *((A.FULL, _BY_NAME[f"zero_{steps}"]) for steps in (80, 200)),
     (_BY_NAME["basis_12_48"], _BY_NAME["basis_48_12"]), (_BY_NAME["basis_100_50"], A.INSIDE_THE_BASIS[1]),
 ]  # fmt: skip
-_SEVERAL = [f"{count}_references" for count in A.COUNTS]
 OF_REFERENCES = [
-    *((_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, *_SEVERAL)),
+    *((_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"zero_{kind}"]) for kind in (*A.ODD, *A.COUNTS)),
     *((_BY_NAME[f"hyperdreambooth_{kind}"], _BY_NAME[f"predicted_{kind}"]) for kind in A.ODD),
-    *((_BY_NAME[f"hyperdreambooth_{kind}"], A.FULL) for kind in _SEVERAL),
+    *((_BY_NAME[f"hyperdreambooth_{kind}"], A.FULL) for kind in A.COUNTS),
     (_BY_NAME["predicted_5_references"], A.PREDICTED), (A.FIVE_LONGER, A.FULL), (A.FIVE_LONGER, A.LONGER),
 ]  # fmt: skip
 

@@ -70,7 +70,7 @@ host's own *Train LoRA* and diffusers + peft are is in `docs/speed.md`.) The cla
 | prior drift | how far "a photo of a face" and "a pencil sketch of a face" move away from the plain model's | lower |
 """
 
-SLICE = """**This is a slice**: so few people that it settles nothing, whatever its intervals say, and few of the rows. It shows that everything
+ONLY_A_SLICE = """**This is a slice**: so few people that it settles nothing, whatever its intervals say, and few of the rows. It shows that everything
 runs, on your machine. What was measured on all, and what follows from it, is in `docs/results.md`.
 """
 
@@ -140,7 +140,7 @@ class Report:
     def write(self) -> Path:
         pictures = self.folder / "results"
         pictures.mkdir(parents=True, exist_ok=True)
-        parts = [TITLE, "" if self.whole else SLICE]
+        parts = [TITLE, "" if self.whole else ONLY_A_SLICE]
         most = max(map(len, self.measured.values()), default=0)
         if seen := overview(C.without_stragglers(self.measured, min(MANY, most)), self.costs, pictures):
             parts.append(

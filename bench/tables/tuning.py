@@ -66,11 +66,10 @@ SWEEPS = {
     "basis_48_12": [(40, 2e-2), (40, 4e-2), (40, 8e-2)],
 }
 """The same for rows of which the tables want a curve, on fewer people."""
-SEVERAL = [f"{count}_references" for count in A.COUNTS]
 INHERITED = {
     "hyper_ours": "hyperdreambooth", "hyper_one_refinement": "hyperdreambooth", "hyper_paper": "hyperdreambooth",
-    **{f"hyperdreambooth_{kind}": "hyperdreambooth" for kind in (*A.ODD, *SEVERAL)},
-    **{f"zero_{kind}": "zero" for kind in (*A.ODD, *SEVERAL)},
+    **{f"hyperdreambooth_{kind}": "hyperdreambooth" for kind in (*A.ODD, *A.COUNTS)},
+    **{f"zero_{kind}": "zero" for kind in (*A.ODD, *A.COUNTS)},
     A.FIVE_LONGER.name: A.LONGER.name,
 }  # fmt: skip
 """Rows that take the setting of another. DreamBooth one by one (``arms.HARDER``) has none to choose: it is a grid itself."""
