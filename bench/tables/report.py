@@ -207,7 +207,7 @@ class Report:
             self.table([*controls, *A.CURVE_FROM_PREDICTION, *A.CURVE_FROM_ZERO, *A.BASES, A.INSIDE_THE_BASIS[1], *A.RANKS]),
             C.differences(found, C.OF_SWEEPS),
         ]  # fmt: skip
-        if path := curves(found, found.get(A.CEILING.name, {}), self.folder / "results"):
+        if self.whole and (path := curves(found, found.get(A.CEILING.name, {}), self.folder / "results")):
             parts.append(f"![curves](results/{path.name})\n")
         return parts
 

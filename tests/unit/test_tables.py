@@ -323,10 +323,11 @@ def test_findings_stand_before_their_tables_and_those_about_other_results_are_le
 
 def test_a_slice_says_what_it_is_and_judges_nothing(tmp_path):
     records = Records(tmp_path / "records", tmp_path / "results", {})
-    for arm, score in ((A.FULL, 0.9), (A.DREAMBOOTH, 0.8)):
+    for arm, score in ((A.FULL, 0.9), (A.DREAMBOOTH, 0.8), (A.PREDICTED, 0.7)):
         for person in range(3):
             records.store(arm, person, dict.fromkeys((*COLUMNS, "seconds"), score), torch.zeros(1, 3, 8, 8))
     pages = {whole: Report(records, tmp_path, whole).write().read_text() for whole in (True, False)}
+    assert "curves.png" in pages[True] and "curves.png" not in pages[False]  # two points are no curve
     assert "This is a slice" in pages[False] and "order in likeness" not in pages[False]
     assert "This is a slice" not in pages[True] and "order in likeness holds here (3 people)" in pages[True]
 
